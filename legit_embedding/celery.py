@@ -1,0 +1,61 @@
+"""The Celery application: ``celery -A legit_embedding worker --pool=gpubatch``."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+from celery import Celery
+
+from legit_embedding.config import get_settings
+from legit_embedding.errors import ConfigError
+
+CONFIG_MODULE_VARIABLE = "CELERY_CONFIG_MODULE"
+DEFAULT_CONFIG_MODULE = "celeryconfig"
+
+
+def _defaults(redis_url: str) -> dict[str, Any]:
+    return {
+        "broker_url": redis_url,
+        "result_backend": redis_url,
+        "task_default_queue": "embedding",
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        # A worker outlives its broker: it waits, says so, and goes on.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+    }
+
+
+def _config_module() -> str | None:
+    """The deployment profile in use: what the environment names, or a ``celeryconfig`` that can be imported."""
+    named = os.environ.get(CONFIG_MODULE_VARIABLE)
+    if named:
+        return named
+    return DEFAULT_CONFIG_MODULE if importlib.util.find_spec(DEFAULT_CONFIG_MODULE) else None
+
+
+def make_app() -> Celery:
+    """The application with the settings of this process.
+
+    Raises:
+        ConfigError: a setting that does not fit.
+    """
+    app = Celery("legit_embedding", include=["legit_embedding.preparation", "legit_embedding.embedding"])
+    app.add_defaults(_defaults(get_settings().redis_url))
+    module = _config_module()
+    if module is not None:
+        app.config_from_object(module)
+    return app
+
+
+try:
+    app = make_app()
+except ConfigError as error:
+    # The celery command would print a traceback for any other exception.
+    reason = f"legit_embedding: {error}"
+    raise SystemExit(reason) from None

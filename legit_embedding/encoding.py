@@ -1,0 +1,42 @@
+"""How a vector travels on a stream."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ENCODING = "base64_fp32"
+_WIRE_DTYPE = np.dtype("<f4")
+
+
+def encode_embedding(vector: NDArray[np.floating]) -> str:
+    """Encode a vector as padded base64 of its little-endian float32 bytes.
+
+    Args:
+        vector: shape ``[dim]``, any float dtype.
+
+    Raises:
+        ValueError: the vector is not one-dimensional, or holds a NaN or an infinity (in float32).
+    """
+    wire = np.ascontiguousarray(vector, dtype=_WIRE_DTYPE)
+    if wire.ndim != 1:
+        message = f"an embedding has one dimension, this one has shape {wire.shape}"
+        raise ValueError(message)
+    if not np.isfinite(wire).all():
+        message = "an embedding must be finite, this one holds a NaN or an infinity"
+        raise ValueError(message)
+    return base64.b64encode(wire.tobytes()).decode("ascii")
+
+
+def decode_embedding(text: str) -> NDArray[np.float32]:
+    """Decode what `encode_embedding` made: float32, shape ``[dim]``, read-only.
+
+    Raises:
+        ValueError: the text is not base64, or not a whole number of float32 values.
+    """
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype=_WIRE_DTYPE)

@@ -1,0 +1,1 @@
+"""The device loop and what feeds it."""

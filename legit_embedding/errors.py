@@ -1,0 +1,56 @@
+"""The errors that a task, a setting or a model can end in."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+ErrorCode = Literal[
+    "invalid_task",
+    "unknown_model",
+    "fetch_refused",
+    "fetch_failed",
+    "fetch_timeout",
+    "too_large",
+    "undecodable",
+    "expired",
+    "revoked",
+    "reply_to_refused",
+    "handoff_refused",
+    "non_finite",
+    "model_failed",
+    "poisoned",
+    "dead_letter",
+]
+
+ERROR_CODES: frozenset[str] = frozenset(get_args(ErrorCode))
+
+
+class TaskError(Exception):
+    """A task that cannot be answered with a vector.
+
+    Args:
+        code: one of the contract's error codes.
+        detail: one sentence that a person can act on.
+        transient: whether trying again later may succeed.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str, *, transient: bool = False) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+        self.transient = transient
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+
+class ConfigError(Exception):
+    """A setting, or a model it names, that the worker cannot start with."""
+
+
+class GivenBackError(Exception):
+    """A task that is handed back to its source unanswered, because the worker is stopping."""
+
+
+class CudaForbiddenError(RuntimeError):
+    """CUDA was touched from a thread that must stay on the CPU."""

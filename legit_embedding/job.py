@@ -1,0 +1,106 @@
+"""One task on its way down the river."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from legit_embedding.encoding import ENCODING, encode_embedding
+from legit_embedding.engine.delivery import Delivery
+from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.messages import Embedded, Result, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from legit_embedding.config import Kind
+    from legit_embedding.messages import Address, HandOff, Origin, TaskObject, Written
+    from legit_embedding.models.base import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What a prep-only worker ends with: a tensor in the hand-off directory, for another worker to embed."""
+
+    path: Path
+    model: str
+    truncated: bool
+
+
+
+class Job(Delivery):
+    """A task from its submission to its confirmed answer.
+
+    It is settled exactly once: with a `Written` answer (good or bad), a `HandedOver` tensor, or a `GivenBackError`.
+    """
+
+    __slots__ = ("_answer", "_settled", "address", "attempts", "kind", "origin", "prep_s", "work")
+
+    def __init__(
+        self,
+        work: TaskObject | HandOff | None,
+        address: Address,
+        origin: Origin,
+        answer: Callable[[Job, Result], None],
+        settled: Callable[[Written | HandedOver | GivenBackError], None],
+    ) -> None:
+        self.work = work
+        self.address = address
+        self.origin = origin
+        self.attempts = 0
+        self.prep_s = 0.0
+        self.cancelled = None
+        self.deadline = work.deadline / 1000 if work is not None and work.deadline is not None else None
+        self._answer = answer
+        self._settled = settled
+
+    model: str
+    kind: Kind
+    prepared: Prepared
+
+    def check_deadline(self) -> None:
+        """Refuse a task that is too late.
+
+        Raises:
+            TaskError: ``expired``.
+        """
+        if self.deadline is not None and time.time() > self.deadline:
+            raise TaskError("expired", "deadline: the task reached the worker, or the device, after its deadline")
+
+    def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
+        """Encode the vector and pass the answer on to the sink."""
+        outcome: Embedded | TaskError
+        if self.cancelled is not None:
+            outcome = TaskError(self.cancelled, "the task was revoked while it was on the device")
+        else:
+            outcome = Embedded(
+                kind=self.kind,
+                model=self.model,
+                dim=len(vector),
+                encoding=ENCODING,
+                embedding=encode_embedding(vector),
+                truncated=self.prepared.truncated,
+            )
+        timings = Timings(_ms(self.prep_s), _ms(queue_s), _ms(compute_s))
+        self._answer(self, Result(self.address, self.origin, outcome, timings))
+
+    def failed(self, error: TaskError) -> None:
+        """Pass a bad answer on to the sink."""
+        self._answer(self, Result(self.address, self.origin, error, Timings(prep_ms=_ms(self.prep_s))))
+
+    def given_back(self) -> None:
+        """Leave the task to its source, unanswered."""
+        self.settle(GivenBackError("the worker stopped before the task was embedded"))
+
+    def settle(self, outcome: Written | HandedOver | GivenBackError) -> None:
+        """Tell the source how the task ended."""
+        self._settled(outcome)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,166 @@
+"""Asynchronous connections to one Redis-compatible server, with a limit on every wait."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import redis
+from hiredis import pack_command
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from threading import Event
+
+    Argument = bytes | str | int
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before the next attempt: exponential, and jittered so that a fleet does not return at once."""
+
+    first_s: float = 0.05
+    cap_s: float = 5.0
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after this many failures in a row, from 1."""
+        longest = min(self.cap_s, self.first_s * 2.0 ** min(attempt - 1, 16))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads the load, keeps no secret
+
+
+class Script:
+    """A Lua script, known to the server by its hash."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Link:
+    """A pool of connections to one server; every method belongs to the loop that first used it.
+
+    A failed call is not repeated here: whoever calls knows whether that is safe.
+
+    Args:
+        url: the server. Query options of redis-py are honoured.
+        timeout_s: how long the server may take to answer; the url's own ``socket_timeout`` wins.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._pool: ConnectionPool = ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        # Replies are bytes here, whatever the url asks for.
+        self._pool.connection_kwargs["decode_responses"] = False
+        self.timeout_s: float = self._pool.connection_kwargs.get("socket_timeout") or timeout_s
+
+    async def call(self, *command: Argument) -> Any:  # noqa: ANN401 - a reply is what the command makes it
+        """Send one command and return its reply.
+
+        Raises:
+            RedisError: the server is away, or refused the command.
+        """
+        (reply,) = await self.pipeline([command])
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send several commands in one round trip; a refused one has its `ResponseError` in place of a reply.
+
+        Raises:
+            RedisError: the server is away; what it has done is unknown.
+        """
+        connection = await self._pool.get_connection()
+        try:
+            await connection.send_packed_command([pack_command(tuple(command)) for command in commands])
+            return [await _reply(connection) for _ in commands]
+        finally:
+            await self._pool.release(connection)
+
+    async def run(self, script: Script, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:  # noqa: ANN401
+        """Run a script, sending its source only where the server does not know it yet."""
+        try:
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self.call("EVAL", script.source, len(keys), *keys, *arguments)
+
+    async def reset(self) -> None:
+        """Drop the idle connections, so that the next call connects, and resolves the host, anew."""
+        await self._pool.disconnect(inuse_connections=False)
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self._pool.disconnect()
+
+
+async def _reply(connection: Any) -> Any:  # noqa: ANN401
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def explain(error: BaseException) -> str:
+    """An error in one line; some have nothing to say but their name."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def public_url(url: str) -> str:
+    """The server's address without user, password and options: fit for a log."""
+    parts = urlsplit(url)
+    if parts.hostname is None:
+        return f"{parts.scheme}://{parts.path}"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path}"
+
+
+def wait_until_reachable(url: str, stop: Event, say: Callable[[str], None], timeout_s: float = 5.0) -> bool:
+    """Wait until the server answers; to be called before the worker says ready.
+
+    Args:
+        url: the server.
+        stop: set to give up.
+        say: told once for every new reason why the server does not answer, and when it does after all.
+        timeout_s: how long one attempt may take.
+
+    Returns:
+        Whether the server answered; False when `stop` was set first.
+    """
+    backoff, attempt, said = Backoff(), 0, ""
+    while not stop.is_set():
+        reason = _ping(url, timeout_s)
+        if not reason:
+            if said:
+                say(f"Redis at {public_url(url)} answers")
+            return True
+        if reason != said:
+            say(f"waiting for Redis at {public_url(url)}: {reason}")
+            said = reason
+        attempt += 1
+        stop.wait(backoff.delay(attempt))
+    return False
+
+
+def _ping(url: str, timeout_s: float) -> str:
+    retry = redis.retry.Retry(NoBackoff(), 0)
+    options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": retry}
+    try:
+        with redis.Redis.from_url(url, **options) as client:
+            client.ping()
+    except (RedisError, OSError) as error:
+        return explain(error)
+    return ""

@@ -1,0 +1,113 @@
+"""What the rest of the worker needs from a model.
+
+A model has two halves. Its *recipe* prepares items on the CPU, in many threads at once, and never needs the weights.
+The *backend* holds the weights and is touched only by the device loop's thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from legit_embedding.config import Kind, ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An item that prep has finished, still on the CPU."""
+
+    array: NDArray[np.generic]
+    """An image: uint8 ``[3, H, W]`` RGB, or float32 ``[3, H, W]`` already normalised (a legacy hand-off).
+    A text: int64 ``[L]`` input ids, special tokens included, without padding."""
+    cost: int
+    """What the item costs the device: 1 for an image, ``L`` for a text."""
+    truncated: bool = False
+    """Whether the text was cut to the model's limit."""
+
+
+class Recipe(Protocol):
+    """How one model's items are prepared: CPU only, safe to call from many threads at once.
+
+    A recipe serves one kind: asking it for the other is a mistake of the program and raises `TypeError`.
+    """
+
+    def image(self, data: bytes, max_pixels: int) -> Prepared:
+        """Decode and transform one image file.
+
+        Raises:
+            TaskError: ``undecodable``, or ``too_large`` beyond `max_pixels`.
+        """
+
+    def texts(self, texts: Sequence[str]) -> list[Prepared]:
+        """Tokenise several texts at once; an empty or blank one becomes the model's special tokens.
+
+        A text beyond the model's limit is cut and marked. Where the model's ``truncate`` is off it is marked all the
+        same, its ``cost`` is above `max_tokens`, and the caller must refuse it; its array may hold only its beginning.
+        """
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text, in tokens, special tokens included; 0 for an image model."""
+
+    def handoff(self, array: NDArray[np.generic]) -> Prepared:
+        """Check a legacy hand-off's tensor: an image float32 ``[3, H, W]``, a text int64 ``[2, L]`` (ids, mask).
+
+        Raises:
+            TaskError: ``handoff_refused`` when its shape, dtype, length or token ids do not fit the model.
+        """
+
+
+class Backend(Protocol):
+    """One model. Made with its settings; cheap until `load`."""
+
+    def __init__(self, name: str, config: ModelConfig) -> None:
+        """Keep the settings; read nothing yet.
+
+        Raises:
+            ConfigError: a setting that this backend does not have, named as ``models.NAME.field``.
+        """
+
+    name: str
+    config: ModelConfig
+
+    @property
+    def kind(self) -> Kind:
+        """What the model embeds."""
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector; known after `load`."""
+
+    def recipe(self) -> Recipe:
+        """Make the CPU half. Needs no weights and no device; `Registry.recipe` keeps one a model.
+
+        Raises:
+            ConfigError: what the recipe reads (a tokenizer, a configuration) is not there.
+        """
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Load the weights onto the device, ready for inference. Called once, by the device loop's thread.
+
+        Raises:
+            ConfigError: the model cannot be loaded; the reason in one line.
+        """
+
+    def collate(self, arrays: Sequence[NDArray[np.generic]]) -> Mapping[str, torch.Tensor]:
+        """Make one batch of CPU tensors.
+
+        Images: ``pixels`` ``[n, 3, H, W]``, uint8, or float32 and normalised as soon as one item is.
+        Texts: ``input_ids`` and ``attention_mask``, int64 ``[n, L]``, padded on the right.
+        """
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Embed one batch that is on the device: float32 ``[n, dim]``, L2-normalised unless the settings say not."""
+
+    def samples(self, cost: int) -> list[NDArray[np.generic]]:
+        """Arrays of about this batch cost, at real shapes: for warming up and for measuring memory."""

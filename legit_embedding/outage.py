@@ -1,0 +1,50 @@
+"""The state of one link to a server: up, or down since when and why."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What one part of the worker says of itself."""
+
+    ok: bool = True
+    error: str = ""
+    since: float = 0.0
+    """Unix time in seconds at which the part stopped being well; 0 while it is."""
+
+
+class Outage:
+    """Remembers whether a link is down; logs the first failure and the recovery, not each attempt.
+
+    Args:
+        link: what to call the link in the log, without secrets.
+    """
+
+    def __init__(self, link: str) -> None:
+        self._link = link
+        self._health = Health()
+
+    @property
+    def health(self) -> Health:
+        """The state of this moment."""
+        return self._health
+
+    def failed(self, error: str) -> None:
+        """An attempt failed."""
+        if self._health.ok:
+            logger.warning("%s is out of order, trying again until it works: %s", self._link, error)
+            self._health = Health(ok=False, error=error, since=time.time())
+        else:
+            self._health = Health(ok=False, error=error, since=self._health.since)
+
+    def over(self) -> None:
+        """An attempt succeeded."""
+        if not self._health.ok:
+            logger.warning("%s works again after %.1f s", self._link, time.time() - self._health.since)
+            self._health = Health()

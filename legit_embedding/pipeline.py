@@ -1,0 +1,214 @@
+"""The river, assembled: prep, engine and sink of one process, and the way of a task through them."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from legit_embedding.engine.engine import Engine
+from legit_embedding.errors import TaskError
+from legit_embedding.job import Job
+from legit_embedding.messages import Address, HandOff, TaskObject
+from legit_embedding.models.registry import Registry
+from legit_embedding.prep.content import ContentReader
+from legit_embedding.prep.fetch import Fetcher
+from legit_embedding.prep.handoff import HandOffDirectory
+from legit_embedding.prep.handover import HandOver
+from legit_embedding.prep.stage import PrepStage
+from legit_embedding.prep.work import Preparation, give_back
+from legit_embedding.sinks.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from legit_embedding.config import Kind, Settings
+    from legit_embedding.errors import GivenBackError
+    from legit_embedding.job import HandedOver
+    from legit_embedding.messages import Origin, Result, Written
+
+CLOSE_S = 5.0
+"""How long results that are being written may take when the pipeline stops, in seconds."""
+
+
+class Pipeline:
+    """Takes tasks from any source and settles each with a confirmed answer.
+
+    Args:
+        settings: the process's settings.
+        worker: the worker's identity.
+        threads: how many prep threads.
+        prep_only: prepare tensors for another worker instead of embedding them.
+        on_fatal: called once, from an engine thread, when the device is broken for good.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker: str,
+        threads: int,
+        *,
+        prep_only: bool = False,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.worker = worker
+        self.prep_only = prep_only
+        self.registry = Registry(settings.models)
+        self.writer = StreamWriter(settings.streams, settings.redis_url, worker)
+        self._fetcher = Fetcher(settings.fetch)
+        self._handoffs = HandOffDirectory(settings.handoff_dir)
+        self.engine: Engine | HandOver = (
+            HandOver(self._handoffs)
+            if prep_only
+            else Engine(
+                {name: self.registry[name] for name in self.registry.names()},
+                settings.engine,
+                settings.device,
+                settings.precision,
+                on_room=self._wake,
+                on_fatal=on_fatal,
+            )
+        )
+        self.stage: PrepStage[Job] = PrepStage(
+            Preparation(
+                ContentReader(self._fetcher, settings.fetch, settings.image_roots),
+                self._handoffs,
+                self.registry.recipe,
+                self.engine,
+                self._retry,
+                settings.fetch.max_pixels,
+            ),
+            has_room=self._has_room,
+            threads=threads,
+            on_crash=_answer_crash,
+        )
+        self._changed = threading.Condition()
+        self._in_flight = 0
+
+    def start(self) -> None:
+        """Load the models; the pipeline takes tasks when this returns.
+
+        Raises:
+            ConfigError: a model does not load.
+        """
+        self.writer.start()
+        self.engine.start()
+        self.stage.start()
+
+    def submit(
+        self,
+        raw: object,
+        origin: Origin,
+        settled: Callable[[Written | HandedOver | GivenBackError], None],
+        *,
+        accepts: type[TaskObject] | type[HandOff] = TaskObject,
+        kind: Kind | None = None,
+    ) -> Job:
+        """Take a task over; never blocks.
+
+        Args:
+            raw: what the producer sent, as JSON gave it.
+            origin: what brought it.
+            settled: called exactly once, from one of the pipeline's threads; must be quick and not raise.
+            accepts: which wire object it has to be.
+            kind: the kind that the entrypoint takes; None for either.
+        """
+        address = Address.read(raw, fallback_id=origin.id)
+        settle = partial(self._settle, settled)
+        job = Job(None, address, origin, self._answer, settle)
+        with self._changed:
+            self._in_flight += 1
+        try:
+            job = Job(accepts.parse(raw), address, origin, self._answer, settle)
+            self._admit(job, kind)
+        except TaskError as error:
+            job.failed(error)
+        else:
+            self.stage.submit(job.model, job)
+        return job
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks taken over and not yet settled."""
+        return self._in_flight
+
+    @property
+    def writing(self) -> bool:
+        """Whether answers wait for their confirmation."""
+        return self.writer.stats().pending > 0
+
+    def has_room(self) -> bool:
+        """Whether a source may read more."""
+        return self._in_flight < self.settings.engine.max_in_flight and self.writer.has_room()
+
+    @property
+    def prefetch(self) -> int:
+        """How many unacknowledged messages keep the device in full batches: twice the largest, within bounds."""
+        return min(self.settings.engine.max_in_flight, 2 * self.engine.largest_batch())
+
+    def resize(self, threads: int) -> None:
+        """Change the number of prep threads."""
+        self.stage.resize(threads)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every task is settled; False when the timeout came first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout)
+
+    def stop(self) -> None:
+        """Stop all the threads. Answers that are being written get `CLOSE_S`; every other task is given back."""
+        give_back(self.stage.take_back())
+        self.stage.close(CLOSE_S)
+        self.engine.close(give_back=True, timeout=CLOSE_S)
+        self.writer.close(CLOSE_S)
+        self._fetcher.close()
+
+    def info(self) -> dict[str, Any]:
+        """What ``celery inspect stats`` and Flower's pool page show."""
+        return self.engine.info() | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
+
+    def _admit(self, job: Job, kind: Kind | None) -> None:
+        reply_to = job.address.reply_to
+        if reply_to is not None and not self.settings.streams.allows(reply_to):
+            raise TaskError("reply_to_refused", f"reply_to: {reply_to!r} is outside streams.reply_to_allow")
+        work = job.work
+        job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
+        if kind not in {None, job.kind}:
+            raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")
+        job.model = self.registry.resolve(work.model if work is not None else None, job.kind)
+        job.check_deadline()
+
+    def _has_room(self, model: str) -> bool:
+        return self.writer.has_room() and self.engine.has_room(model)
+
+    def _retry(self, model: str, job: Job, delay_s: float) -> None:
+        self.stage.submit_later(model, job, delay_s)
+
+    def _wake(self) -> None:
+        self.stage.wake()
+
+    def _answer(self, job: Job, result: Result) -> None:
+        self.writer.put(result, lambda written: self._written(job, written))
+
+    def _written(self, job: Job, written: Written) -> None:
+        if isinstance(job.work, HandOff) and not isinstance(written.result.outcome, TaskError):
+            self._handoffs.remove(job.work.path)
+        job.settle(written)
+
+    def _settle(
+        self,
+        settled: Callable[[Written | HandedOver | GivenBackError], None],
+        outcome: Written | HandedOver | GivenBackError,
+    ) -> None:
+        settled(outcome)
+        with self._changed:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._changed.notify_all()
+
+
+def _answer_crash(jobs: list[Job], error: BaseException) -> None:
+    """A fault of the prep stage itself is an answer too; no task hangs."""
+    for job in jobs:
+        job.failed(TaskError("model_failed", f"preparing the item failed: {type(error).__name__}: {error}"))

@@ -1,0 +1,181 @@
+"""The worker pool: ordinary tasks on threads, embedding tasks as continuations of the pipeline."""
+
+from __future__ import annotations
+
+import os
+import threading
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from celery.concurrency.base import BasePool
+from celery.exceptions import WorkerShutdown
+from celery.platforms import EX_FAILURE
+from celery.utils import threads as celery_threads
+from celery.utils.log import get_logger
+from celery.worker import state
+from kombu.asynchronous import get_event_loop
+
+from legit_embedding import runtime
+from legit_embedding.errors import ConfigError
+from legit_embedding.pool.continuation import ContinuationThread
+from legit_embedding.pool.drain import run_ready_acknowledgements
+from legit_embedding.pool.job import PoolJob
+from legit_embedding.pool.prefetch import Prefetch
+from legit_embedding.pool.threads import WorkerThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from legit_embedding.pipeline import Pipeline
+
+logger = get_logger(__name__)
+
+COLD_STOP_S = 5.0
+"""How long each set of threads may take to leave at a cold shutdown, in seconds."""
+_DRAIN_TICK_S = 0.05
+
+
+class TaskPool(BasePool):
+    """Celery's pool interface over the pipeline.
+
+    ``-c`` is the number of preparation threads, of threads for ordinary tasks, and of threads that trace embedding
+    tasks. How many embedding tasks are in flight is bounded by the prefetch, which follows the engine's capacity.
+    """
+
+    body_can_be_buffer = True
+    signal_safe = False
+    task_join_will_block = True
+
+    pipeline: Pipeline | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the base class's own signature
+        super().__init__(*args, **kwargs)
+        self.limit: int = self.limit or 1
+        self._jobs: set[PoolJob] = set()
+        self._drained = threading.Condition()
+        self._broken = False
+        self._ordinary = WorkerThreads(self.limit, "task")
+        self._continuations: list[ContinuationThread] = []
+        self._next_continuation = cycle(self._continuations)
+        self.app.steps["consumer"].add(Prefetch)
+
+    def on_start(self) -> None:
+        """Load the models and start the pipeline; the worker is ready only after this.
+
+        Raises:
+            WorkerShutdown: a setting or a model that the worker cannot start with; the reason is logged in one line.
+        """
+        if celery_threads.USE_FAST_LOCALS:
+            self._refuse("USE_FAST_LOCALS is set, but gpubatch needs Celery's greenlet-aware locals: unset it")
+        _, nodename = self.options.get("initargs") or (None, None)
+        try:
+            self.pipeline = runtime.start(nodename=nodename, threads=self.limit, on_fatal=self._on_fatal)
+        except ConfigError as error:
+            self._refuse(str(error))
+        self._continuations[:] = [ContinuationThread(f"trace-{n}") for n in range(1, self.limit + 1)]
+        self._next_continuation = cycle(self._continuations)
+        for thread in self._continuations:
+            thread.start()
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        error_callback: Callable[..., Any] | None = None,
+        **_: Any,  # noqa: ANN401 - options of other pools
+    ) -> PoolJob:
+        """Start one task; called on the worker's event loop."""
+        job = PoolJob(target, args, kwargs or {}, callback, accept_callback, error_callback, self._finished)
+        with self._drained:
+            self._jobs.add(job)
+        if args and self._is_deferred(args[0]):
+            next(self._next_continuation).begin(job.run)
+        else:
+            self._ordinary.submit(job.run)
+        return job
+
+    def on_stop(self) -> None:
+        """Finish what was accepted (warm), or what is already being written (cold), and stop the pipeline."""
+        while not self._wait_until_drained(_DRAIN_TICK_S) and not self._is_cold:
+            self._turn_event_loop()
+        # Cold: what is being written is still confirmed, everything else is given back and rejected for requeueing.
+        runtime.stop()
+        for thread in self._continuations:
+            thread.stop(COLD_STOP_S)
+        self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
+        self._turn_event_loop()
+
+    def on_terminate(self) -> None:
+        """Stop at once; what is unacknowledged goes back to the broker."""
+        runtime.stop()
+
+    def grow(self, n: int = 1) -> None:
+        """Add `n` threads."""
+        self._resize(self.limit + n)
+
+    def shrink(self, n: int = 1) -> None:
+        """Remove `n` threads, down to one."""
+        self._resize(max(1, self.limit - n))
+
+    def terminate_job(self, pid: int, signal: int | None = None) -> None:
+        """Nothing to do here: `PoolJob.terminate` ends one task, and no thread can be killed."""
+
+    @property
+    def prefetch(self) -> int:
+        """How many unacknowledged messages the worker should hold."""
+        return self.pipeline.prefetch if self.pipeline is not None else 0
+
+    def _resize(self, limit: int) -> None:
+        self.limit = limit
+        self._ordinary.resize(limit)
+        if self.pipeline is not None:
+            self.pipeline.resize(limit)
+
+    def _is_deferred(self, name: str) -> bool:
+        return bool(getattr(self.app.tasks.get(name), "deferred", False))
+
+    def _finished(self, job: PoolJob) -> None:
+        with self._drained:
+            self._jobs.discard(job)
+            if not self._jobs:
+                self._drained.notify_all()
+
+    def _wait_until_drained(self, timeout: float) -> bool:
+        with self._drained:
+            return self._drained.wait_for(lambda: not self._jobs, timeout)
+
+    def _turn_event_loop(self) -> None:
+        # Nobody turns the event loop any more, yet heartbeats and acknowledgements hang on it.
+        hub = get_event_loop()
+        if hub is not None:
+            hub.fire_timers()
+            run_ready_acknowledgements(hub)
+
+    @property
+    def _is_cold(self) -> bool:
+        return bool(state.should_terminate) or self._broken
+
+    def _refuse(self, reason: str) -> None:
+        logger.critical("legit_embedding cannot start: %s", reason)
+        raise WorkerShutdown(EX_FAILURE)
+
+    def _on_fatal(self, cause: BaseException) -> None:
+        logger.critical("The device loop has ended for good: %r", cause, exc_info=cause)
+        self._broken = True
+        state.should_stop = EX_FAILURE
+        # A worker that cannot even stop must not look alive.
+        last_resort = threading.Timer(2 * COLD_STOP_S, os._exit, (EX_FAILURE,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    def _get_info(self) -> dict[str, Any]:
+        info: dict[str, Any] = super()._get_info()
+        info |= {"max-concurrency": self.limit, "threads": len(self._ordinary), "in-flight": len(self._jobs)}
+        # Other tools expect the process ids that prefork lists here.
+        info["processes"] = []
+        if self.pipeline is not None:
+            info |= self.pipeline.info()
+        return info

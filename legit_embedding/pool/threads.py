@@ -1,0 +1,68 @@
+"""Plain threads for ordinary tasks."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class WorkerThreads:
+    """A resizable set of threads that run callables in the order they come.
+
+    The threads are daemons, made when first needed: unlike those of `concurrent.futures`, one that is stuck in a task
+    does not keep a cold shutdown from ending the process. The callables must not raise.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._unfinished = 0
+
+    def __len__(self) -> int:
+        return len(self._threads)
+
+    def submit(self, run: Callable[[], None]) -> None:
+        """Run a callable on the next free thread."""
+        with self._lock:
+            self._unfinished += 1
+            self._spawn_missing()
+        self._queue.put(run)
+
+    def resize(self, limit: int) -> None:
+        """Change the number of threads; those too many leave when they are next idle."""
+        with self._lock:
+            self._limit = limit
+            surplus = len(self._threads) - limit
+            self._spawn_missing()
+        for _ in range(surplus):
+            self._queue.put(None)
+
+    def stop(self, timeout: float) -> None:
+        """Let every thread leave once the queue is empty, and wait for them up to `timeout` seconds."""
+        threads = list(self._threads)
+        for _ in threads:
+            self._queue.put(None)
+        for thread in threads:
+            thread.join(timeout)
+
+    def _spawn_missing(self) -> None:
+        while len(self._threads) < min(self._limit, self._unfinished):
+            name = f"{self._name}-{len(self._threads) + 1}"
+            thread = threading.Thread(target=self._serve, name=name, daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def _serve(self) -> None:
+        while (run := self._queue.get()) is not None:
+            run()
+            with self._lock:
+                self._unfinished -= 1
+        with self._lock:
+            self._threads.discard(threading.current_thread())

@@ -1,0 +1,1 @@
+"""From a task's content to arrays in memory, on the CPU only."""

@@ -1,0 +1,83 @@
+"""The atomic step that writes answers and settles what they came from, many in one round trip."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from legit_embedding.link import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from legit_embedding.config import StreamConfig
+    from legit_embedding.link import Argument, Link
+    from legit_embedding.messages import Origin
+    from legit_embedding.sinks.answer import Answer
+
+DEDUPE_PREFIX = "embedding:written:"
+"""A Celery task's result is remembered under this and the task's id, for ``dedupe_s``: the entry id it got."""
+
+SCRIPT = Script(files(__package__).joinpath("commit.lua").read_text(encoding="utf-8"))
+
+WRITTEN, ALREADY, REFUSED = b"+", b"=", b"-"
+"""The first byte of a reply of the script; the rest is the entry's id, or why it was refused."""
+
+
+class Batch:
+    """Answers that are committed together, packed once for however many attempts it takes."""
+
+    def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
+        self.answers = answers
+        self._places: dict[str, int] = {config.tasks: 1}
+        self._arguments: list[Argument] = [
+            config.group,
+            config.result_maxlen,
+            int(config.delete_on_ack),
+            config.dedupe_s,
+        ]
+        for answer in answers:
+            self._append(answer, worker)
+        self._keys = [_wire(key) for key in self._places]
+
+    async def commit(self, link: Link) -> list[bytes]:
+        """One attempt; a repeated one settles what an earlier one has left unknown.
+
+        Returns:
+            The reply for each answer, in order.
+
+        Raises:
+            RedisError: the outcome is unknown.
+        """
+        replies: list[bytes] = await link.run(SCRIPT, self._keys, self._arguments)
+        return replies
+
+    def _append(self, answer: Answer, worker: str) -> None:
+        fields = answer.fields(worker)
+        letter, origin_id = self._origin(answer.result.origin)
+        self._arguments += (letter, origin_id, self._place(answer.stream), 2 * len(fields))
+        for name, value in fields.items():
+            self._arguments += (name, value if value.isascii() else _wire(value))
+
+    def _origin(self, origin: Origin) -> tuple[str, Argument]:
+        if origin.kind == "stream":
+            return "s", origin.id
+        if origin.kind == "celery":
+            return "c", self._place(DEDUPE_PREFIX + origin.id)
+        return "l", ""
+
+    def _place(self, key: str) -> int:
+        return self._places.setdefault(key, len(self._places) + 1)
+
+
+def _wire(text: str) -> bytes:
+    """UTF-8; bytes that were not, and came in as surrogates, go out as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
+
+
+def parse(reply: bytes) -> tuple[bytes, str]:
+    """Split a reply into its mark and its text."""
+    return reply[:1], reply[1:].decode("utf-8", "replace")

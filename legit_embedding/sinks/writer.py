@@ -1,0 +1,162 @@
+"""The thread that writes answers, many at a time, and says which are confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from legit_embedding.link import Backoff, Link, public_url
+from legit_embedding.outage import Health
+from legit_embedding.sinks.answer import Answer
+from legit_embedding.sinks.backlog import Backlog, Limits
+from legit_embedding.sinks.committer import Committer
+from legit_embedding.sinks.stats import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from legit_embedding.config import StreamConfig
+    from legit_embedding.messages import Result, Written
+    from legit_embedding.sinks.stats import WriterStats
+
+logger = logging.getLogger(__name__)
+
+_JOIN_S = 10.0
+
+
+class StreamWriter:
+    """Writes results to their streams and acknowledges their tasks, asynchronously.
+
+    A result that was put leaves in one of two ways: `settled` is called with it once Redis has confirmed it, or
+    `close` returns it, unacknowledged. In between it is tried again for as long as it takes.
+
+    Args:
+        config: the streams.
+        url: the Redis server.
+        worker: the identity for the field ``worker``.
+        on_room: called, in the writer's thread, when there is room again after `has_room` said no.
+        limits: how much may be unwritten.
+        timeout_s: how long Redis may take to answer before the connection is given up.
+        backoff: how long to wait between attempts.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        url: str,
+        worker: str,
+        *,
+        on_room: Callable[[], None] | None = None,
+        limits: Limits | None = None,
+        timeout_s: float = 10.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._url = url
+        self._on_room = on_room
+        self._limits = limits or Limits()
+        self._timeout_s = timeout_s
+        self._backlog = Backlog(self._limits)
+        self._counters = Counters()
+        self._committer = Committer(
+            config, worker, public_url(url), self._counters, backoff or Backoff(), self._release
+        )
+        self._loop = asyncio.new_event_loop()
+        self._waker = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._death: Health | None = None
+        self._thread = Thread(target=self._run, name="stream-writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. Redis need not be there yet."""
+        self._thread.start()
+
+    def put(self, result: Result, settled: Callable[[Written], None]) -> None:
+        """Take a result; never blocks, and never refuses for want of room (ask `has_room` before taking on work).
+
+        Args:
+            result: what to write. Where its address is outside the allow-list, ``reply_to_refused`` is written to the
+                default stream instead, and `settled` gets that.
+            settled: called once, in the writer's thread, when Redis has confirmed it; must be quick and not raise.
+
+        After `close` nothing is taken: `settled` is not called, and the task stays unacknowledged.
+        """
+        if self._backlog.put(Answer.of(result, settled)):
+            self._loop.call_soon_threadsafe(self._waker.set)
+
+    def has_room(self) -> bool:
+        """Whether fewer results are unwritten than the limits allow."""
+        return self._backlog.has_room()
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until everything put so far is confirmed; False when the timeout came first."""
+        return self._backlog.wait_until_empty(timeout)
+
+    def close(self, timeout: float = 0.0) -> list[Result]:
+        """Drain for at most `timeout` seconds, stop the thread, and return what is unconfirmed. Idempotent."""
+        self.drain(timeout)
+        self._backlog.close()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._closing.set)
+            self._thread.join(_JOIN_S)
+        return [answer.result for answer in self._backlog.rest()]
+
+    def health(self) -> Health:
+        """Whether Redis takes results: ``ok``, or the last ``error`` and ``since`` when (unix seconds)."""
+        return self._death or self._committer.health
+
+    def stats(self) -> WriterStats:
+        """Counters of this moment."""
+        return self._counters.snapshot(len(self._backlog), self._backlog.size)
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        except Exception as error:
+            logger.critical("the stream writer's thread ended: no result is written any more", exc_info=True)
+            self._death = Health(ok=False, error=f"the writer's thread ended: {error!r}", since=time.time())
+
+    async def _main(self) -> None:
+        link = Link(self._url, self._timeout_s)
+        sending = asyncio.create_task(self._send(link))
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait({sending, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            sending.cancel()
+            closing.cancel()
+            await asyncio.gather(sending, closing, return_exceptions=True)
+            await link.close()
+
+    async def _send(self, link: Link) -> None:
+        """Keep as many batches on their way as there are answers for, up to the limit."""
+        slots = asyncio.Semaphore(self._limits.in_flight)
+        async with asyncio.TaskGroup() as flights:
+            while True:
+                await slots.acquire()
+                answers = self._backlog.take()
+                if answers:
+                    self._counters.in_flight += 1
+                    flight = flights.create_task(self._committer.settle(link, answers))
+                    flight.add_done_callback(partial(self._landed, slots))
+                else:
+                    slots.release()
+                    await self._waker.wait()
+                    self._waker.clear()
+
+    def _landed(self, slots: asyncio.Semaphore, _flight: asyncio.Task[None]) -> None:
+        self._counters.in_flight -= 1
+        slots.release()
+
+    def _release(self, answers: Sequence[Answer]) -> None:
+        if self._backlog.release(answers) and self._on_room is not None:
+            try:
+                self._on_room()
+            except Exception:
+                logger.exception("what waits for room failed when told of it")

@@ -1,0 +1,129 @@
+"""What the embedding tasks have in common."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from celery import Task
+from celery.exceptions import Reject
+
+from legit_embedding import runtime
+from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.job import HandedOver
+from legit_embedding.messages import HandOff, Origin, TaskObject, Written
+from legit_embedding.pool.continuation import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from legit_embedding.config import Kind
+
+HANDOFF_QUEUE = "legit_handoff_queue"
+"""The Celery setting that makes a worker prep-only: the queue where prepared tensors are sent on to."""
+
+
+class EmbeddingTask(Task):
+    """A task that is over when its vectors are confirmed.
+
+    On ``gpubatch`` it waits without a thread; on every other pool, and called eagerly, it blocks.
+    """
+
+    abstract = True
+    deferred = True
+    acks_late = True
+    reject_on_worker_lost = True
+    throws = (TaskError,)
+
+    def embed(self, raw: object, accepts: type[TaskObject] | type[HandOff], kind: Kind) -> dict[str, Any]:
+        """Embed one task object and return its receipt.
+
+        Raises:
+            TaskError: the task was answered with an error.
+        """
+        written = self._wait([self._submit(raw, self._origin(), accepts, kind)])[0]
+        if isinstance(written, HandedOver):
+            return self._send_on(raw, written, kind)
+        if isinstance(written.result.outcome, TaskError):
+            raise written.result.outcome
+        return written.receipt(with_embedding=_wants_embedding(raw))
+
+    def embed_all(self, raws: Sequence[object]) -> list[dict[str, Any]]:
+        """Embed task objects of both kinds and return their receipts, in order; an error is a receipt too."""
+        origin = self._origin()
+        origins = [Origin(origin.kind, f"{origin.id}:{index}") for index in range(len(raws))]
+        futures = [self._submit(raw, each, TaskObject, None) for raw, each in zip(raws, origins, strict=True)]
+        receipts = []
+        for raw, written in zip(raws, self._wait(futures), strict=True):
+            if isinstance(written, HandedOver):
+                message = "prepare_batch does not run on a prep-only worker: route it to a worker with a device"
+                raise Reject(message, requeue=True)
+            receipts.append(written.receipt(with_embedding=_wants_embedding(raw)))
+        return receipts
+
+    def _origin(self) -> Origin:
+        if self.request.id is None or self.request.is_eager:
+            return Origin("local", self.request.id or "local")
+        return Origin("celery", self.request.id)
+
+    def _submit(
+        self, raw: object, origin: Origin, accepts: type[TaskObject] | type[HandOff], kind: Kind | None
+    ) -> Future[Written | HandedOver]:
+        future: Future[Written | HandedOver] = Future()
+
+        def settled(outcome: Written | HandedOver | GivenBackError) -> None:
+            if isinstance(outcome, GivenBackError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        pipeline = runtime.current(prep_only=bool(self.app.conf.get(HANDOFF_QUEUE)))
+        pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind)
+        return future
+
+    def _wait(self, futures: Sequence[Future[Written | HandedOver]]) -> list[Written | HandedOver]:
+        try:
+            wait_for(_all_done(futures))
+            return [future.result() for future in futures]
+        except GivenBackError as error:
+            raise Reject(error, requeue=True) from error
+
+    def _send_on(self, raw: object, handed: HandedOver, kind: Kind) -> dict[str, Any]:
+        """Become the task that embeds what was prepared: the id, and so the result and its callbacks, stay."""
+        names = runtime.settings().task_names
+        task = TaskObject.parse(raw)
+        kept = {"task_id", "reply_to", "app", "metadata", "deadline", "return_embedding"}
+        message = task.model_dump(include=kept, exclude_defaults=True)
+        message |= {"model": handed.model, "path": str(handed.path), "truncated": handed.truncated}
+        name = names.embed_image if kind == "image" else names.embed_text
+        signature = self.app.signature(name, args=(message,), queue=self.app.conf[HANDOFF_QUEUE])
+        replaced: dict[str, Any] = self.replace(signature)
+        return replaced
+
+
+def _wants_embedding(raw: object) -> bool:
+    return isinstance(raw, dict) and raw.get("return_embedding") is True
+
+
+def _all_done(futures: Sequence[Future[Any]]) -> Future[Any]:
+    """One future that is done when all of these are."""
+    if len(futures) == 1:
+        return futures[0]
+    gathered: Future[None] = Future()
+    lock = threading.Lock()
+    waiting = len(futures)
+
+    def one_done(_: Future[Any]) -> None:
+        nonlocal waiting
+        with lock:
+            waiting -= 1
+            last = waiting == 0
+        if last:
+            gathered.set_result(None)
+
+    for future in futures:
+        future.add_done_callback(one_done)
+    if not futures:
+        gathered.set_result(None)
+    return gathered

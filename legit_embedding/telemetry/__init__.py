@@ -1,0 +1,1 @@
+"""Who this worker is, and what it counts."""

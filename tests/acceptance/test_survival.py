@@ -1,0 +1,95 @@
+"""Nothing is lost: killed workers, and a Redis that goes away."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
+from tests.clients import PREPARE_TEXT, Client
+from tests.workers import Worker, wait_for
+
+SLOW = {"models": {"slow": NULL_MODELS["null-text"] | {"options": {"batch_s": 0.05}, "max_batch": 16}}}
+VISIBILITY_S = 3
+
+
+@pytest.fixture
+def visibility(tmp_path_factory):
+    """A profile whose unacknowledged messages come back soon, as a restarted deployment's would after an hour."""
+    directory = tmp_path_factory.mktemp("profile")
+    profile = f"from tests.profile import *\nbroker_transport_options = {{'visibility_timeout': {VISIBILITY_S}}}\n"
+    (directory / "soon.py").write_text(profile)
+    return {"CELERY_CONFIG_MODULE": "soon", "PYTHONPATH": str(directory)}
+
+
+def send_texts(client, count):
+    ids = [f"t{i}" for i in range(count)]
+    client.send_all((PREPARE_TEXT, {"task_id": task_id, "text": task_id}) for task_id in ids)
+    return ids
+
+
+def test_kill_dash_nine_in_the_middle(make_worker, client, visibility):
+    worker = make_worker(SLOW, env=visibility)
+    worker.start()
+    worker.wait_ready()
+    ids = send_texts(client, 1000)
+    client.wait_for_entries(200)
+    worker.kill()
+    assert client.redis.xlen("embedding_results") < 1000, "the kill came too late to show anything"
+    worker.start()
+    answers = client.answers(ids, timeout=90)
+    assert {answers[each]["status"] for each in ids} == {"ok"}
+    counts = [entry["task_id"] for entry in client.entries()]
+    assert len(counts) == len(set(counts)) == 1000, "a redelivery does not write a second result"
+
+
+def test_a_warm_shutdown_finishes_what_was_taken(make_worker, client):
+    with make_worker(SLOW) as worker:
+        worker.wait_ready()
+        ids = send_texts(client, 500)
+        client.wait_for_entries(50)
+        assert worker.stop(signal.SIGTERM) == 0
+        answered = {entry["task_id"] for entry in client.entries()}
+        assert client.redis.hlen("unacked") == 0
+        assert len(answered) + client.redis.llen("embedding") == 500, "answered, or still in the queue"
+    with make_worker(SLOW) as worker:
+        client.answers(ids)
+
+
+def test_a_cold_shutdown_leaves_the_rest_to_the_next_worker(make_worker, client):
+    with make_worker(SLOW) as worker:
+        worker.wait_ready()
+        ids = send_texts(client, 500)
+        client.wait_for_entries(50)
+        worker.stop(signal.SIGQUIT)
+    with make_worker(SLOW) as worker:
+        client.answers(ids)
+    counts = [entry["task_id"] for entry in client.entries()]
+    assert len(counts) == len(set(counts)) == 500
+
+
+def test_redis_away_at_the_start(own_server, tmp_path):
+    own_server.stop()
+    with Worker(own_server.url, tmp_path / "w", {"models": NULL_MODELS}, env=TEST_TASKS) as worker:
+        worker.wait_for_log("Cannot connect to redis://", timeout=60)
+        own_server.start()
+        worker.wait_ready()
+        assert Client(own_server.url).text("x").get(timeout=20)["status"] == "ok"
+
+
+def test_redis_away_in_the_middle(own_server, tmp_path):
+    client = Client(own_server.url)
+    with Worker(own_server.url, tmp_path / "w", SLOW, env=TEST_TASKS) as worker:
+        worker.wait_ready()
+        ids = send_texts(client, 600)
+        client.wait_for_entries(100)
+        own_server.kill()
+        worker.wait_for_log("Connection refused", timeout=30)
+        own_server.start()
+        answers = client.answers(ids, timeout=90)
+        assert {answers[each]["status"] for each in ids} == {"ok"}
+        counts = [entry["task_id"] for entry in client.entries()]
+        assert len(counts) == len(set(counts)) == 600
+        wait_for(lambda: client.redis.hlen("unacked") == 0, 30, "everything to be acknowledged")
+        assert worker.running

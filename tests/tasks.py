@@ -1,0 +1,57 @@
+"""Ordinary tasks that live in the worker beside the embedding tasks."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+import psutil
+
+from legit_embedding.celery import app
+
+
+@app.task
+def add(x, y):
+    return x + y
+
+
+@app.task
+def total(numbers):
+    return sum(numbers)
+
+
+@app.task(bind=True, max_retries=2)
+def third_time(self):
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return self.request.retries
+
+
+@app.task(acks_late=True)
+def fail(kind):
+    errors = {"value": ValueError("a bad value"), "memory": MemoryError("too much"), "exit": SystemExit(3)}
+    raise errors[kind]
+
+
+@app.task
+def noop():
+    return None
+
+
+@app.task
+def instances(class_name):
+    """How many objects of a class, by name, live in the worker's process."""
+    gc.collect()
+    return sum(type(each).__name__ == class_name for each in gc.get_objects())
+
+
+@app.task
+def resident_bytes():
+    gc.collect()
+    return psutil.Process().memory_info().rss
+
+
+@app.task
+def process():
+    return {"pid": os.getpid(), "python": sys.version}
