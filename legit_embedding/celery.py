@@ -47,6 +47,7 @@ def make_app() -> Celery:
     """
     app = Celery("legit_embedding", include=["legit_embedding.preparation", "legit_embedding.embedding"])
     app.add_defaults(_defaults(get_settings().redis_url))
+    app.steps["worker"].add("legit_embedding.sources.bootstep:StreamStep")
     module = _config_module()
     if module is not None:
         app.config_from_object(module)

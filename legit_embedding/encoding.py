@@ -23,7 +23,8 @@ def encode_embedding(vector: NDArray[np.floating]) -> str:
     Raises:
         ValueError: the vector is not one-dimensional, or holds a NaN or an infinity (in float32).
     """
-    wire = np.ascontiguousarray(vector, dtype=_WIRE_DTYPE)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+        wire = np.ascontiguousarray(vector, dtype=_WIRE_DTYPE)
     if wire.ndim != 1:
         message = f"an embedding has one dimension, this one has shape {wire.shape}"
         raise ValueError(message)

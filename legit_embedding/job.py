@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from legit_embedding.encoding import ENCODING, encode_embedding
 from legit_embedding.engine.delivery import Delivery
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind
     from legit_embedding.messages import Address, HandOff, Origin, TaskObject, Written
-    from legit_embedding.models.base import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,9 @@ class HandedOver:
     truncated: bool
 
 
+Outcome: TypeAlias = "Written | HandedOver | GivenBackError"
+Settled: TypeAlias = "Callable[[Outcome], None]"
+
 
 class Job(Delivery):
     """A task from its submission to its confirmed answer.
@@ -41,27 +43,28 @@ class Job(Delivery):
 
     __slots__ = ("_answer", "_settled", "address", "attempts", "kind", "origin", "prep_s", "work")
 
+    kind: Kind
+    work: TaskObject | HandOff | None
+    """What there is to do; None for a task that does not fit and is only answered."""
+
     def __init__(
-        self,
-        work: TaskObject | HandOff | None,
-        address: Address,
-        origin: Origin,
-        answer: Callable[[Job, Result], None],
-        settled: Callable[[Written | HandedOver | GivenBackError], None],
+        self, address: Address, origin: Origin, answer: Callable[[Job, Result], None], settled: Settled
     ) -> None:
-        self.work = work
         self.address = address
         self.origin = origin
         self.attempts = 0
         self.prep_s = 0.0
+        self.work = None
         self.cancelled = None
-        self.deadline = work.deadline / 1000 if work is not None and work.deadline is not None else None
+        self.deadline = None
         self._answer = answer
         self._settled = settled
 
-    model: str
-    kind: Kind
-    prepared: Prepared
+    def take(self, work: TaskObject | HandOff, expires: float | None = None) -> None:
+        """Take the valid task on; `expires` is the source's own deadline, in Unix seconds."""
+        deadlines = [work.deadline / 1000] if work.deadline is not None else []
+        self.work = work
+        self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
 
     def check_deadline(self) -> None:
         """Refuse a task that is too late.
@@ -97,7 +100,7 @@ class Job(Delivery):
         """Leave the task to its source, unanswered."""
         self.settle(GivenBackError("the worker stopped before the task was embedded"))
 
-    def settle(self, outcome: Written | HandedOver | GivenBackError) -> None:
+    def settle(self, outcome: Outcome) -> None:
         """Tell the source how the task ended."""
         self._settled(outcome)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -13,11 +14,13 @@ from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from threading import Event
+
+    from redis.asyncio.connection import AbstractConnection
 
     Argument = bytes | str | int
 
@@ -45,6 +48,32 @@ class Script:
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
+class Connection:
+    """One connection. A call that is given up drops it, so that no reply is taken for another's."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+
+    async def call(self, *command: Argument) -> Any:  # noqa: ANN401 - a reply is what the command makes it
+        """As `Link.call`."""
+        (reply,) = await self.pipeline([command])
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """As `Link.pipeline`."""
+        if commands:
+            await self._connection.send_packed_command([_pack(command) for command in commands])
+        return [await self._reply() for _ in commands]
+
+    async def _reply(self) -> Any:  # noqa: ANN401
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+
 class Link:
     """A pool of connections to one server; every method belongs to the loop that first used it.
 
@@ -67,16 +96,27 @@ class Link:
         self._pool.connection_kwargs["decode_responses"] = False
         self.timeout_s: float = self._pool.connection_kwargs.get("socket_timeout") or timeout_s
 
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[Connection]:
+        """Keep one connection for oneself.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        connection = await self._pool.get_connection()
+        try:
+            yield Connection(connection)
+        finally:
+            await self._pool.release(connection)
+
     async def call(self, *command: Argument) -> Any:  # noqa: ANN401 - a reply is what the command makes it
         """Send one command and return its reply.
 
         Raises:
             RedisError: the server is away, or refused the command.
         """
-        (reply,) = await self.pipeline([command])
-        if isinstance(reply, ResponseError):
-            raise reply
-        return reply
+        async with self.hold() as connection:
+            return await connection.call(*command)
 
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send several commands in one round trip; a refused one has its `ResponseError` in place of a reply.
@@ -84,12 +124,8 @@ class Link:
         Raises:
             RedisError: the server is away; what it has done is unknown.
         """
-        connection = await self._pool.get_connection()
-        try:
-            await connection.send_packed_command([pack_command(tuple(command)) for command in commands])
-            return [await _reply(connection) for _ in commands]
-        finally:
-            await self._pool.release(connection)
+        async with self.hold() as connection:
+            return await connection.pipeline(commands)
 
     async def run(self, script: Script, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:  # noqa: ANN401
         """Run a script, sending its source only where the server does not know it yet."""
@@ -99,7 +135,10 @@ class Link:
             return await self.call("EVAL", script.source, len(keys), *keys, *arguments)
 
     async def reset(self) -> None:
-        """Drop the idle connections, so that the next call connects, and resolves the host, anew."""
+        """Drop the idle connections, so that the next call connects, and resolves the host, anew.
+
+        To be called after a failure: after a failover, a connection that still stands may be to the wrong server.
+        """
         await self._pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
@@ -107,15 +146,15 @@ class Link:
         await self._pool.disconnect()
 
 
-async def _reply(connection: Any) -> Any:  # noqa: ANN401
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
+def _pack(command: Sequence[Argument]) -> bytes:
+    packed: bytes = pack_command(cast("Any", tuple(command)))  # its types know commands of one word only
+    return packed
 
 
 def explain(error: BaseException) -> str:
     """An error in one line; some have nothing to say but their name."""
+    if isinstance(error, NoPermissionError):
+        return f"NOPERM {error}"  # redis-py keeps the first word of an error that it has a class for
     return " ".join(str(error).split()) or type(error).__name__
 
 

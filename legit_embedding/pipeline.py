@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from legit_embedding.config import Kind, Settings
-    from legit_embedding.errors import GivenBackError
-    from legit_embedding.job import HandedOver
+    from legit_embedding.errors import ErrorCode
+    from legit_embedding.job import Outcome, Settled
     from legit_embedding.messages import Origin, Result, Written
+    from legit_embedding.sources.streams import StreamSource
 
 CLOSE_S = 5.0
 """How long results that are being written may take when the pipeline stops, in seconds."""
@@ -55,7 +56,7 @@ class Pipeline:
         self.worker = worker
         self.prep_only = prep_only
         self.registry = Registry(settings.models)
-        self.writer = StreamWriter(settings.streams, settings.redis_url, worker)
+        self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._wake_all)
         self._fetcher = Fetcher(settings.fetch)
         self._handoffs = HandOffDirectory(settings.handoff_dir)
         self.engine: Engine | HandOver = (
@@ -83,6 +84,7 @@ class Pipeline:
             threads=threads,
             on_crash=_answer_crash,
         )
+        self._sources: list[StreamSource] = []
         self._changed = threading.Condition()
         self._in_flight = 0
 
@@ -100,10 +102,11 @@ class Pipeline:
         self,
         raw: object,
         origin: Origin,
-        settled: Callable[[Written | HandedOver | GivenBackError], None],
+        settled: Settled,
         *,
         accepts: type[TaskObject] | type[HandOff] = TaskObject,
         kind: Kind | None = None,
+        expires: float | None = None,
     ) -> Job:
         """Take a task over; never blocks.
 
@@ -113,20 +116,26 @@ class Pipeline:
             settled: called exactly once, from one of the pipeline's threads; must be quick and not raise.
             accepts: which wire object it has to be.
             kind: the kind that the entrypoint takes; None for either.
+            expires: Unix time after which the source no longer wants the answer, beside the task's own deadline.
         """
-        address = Address.read(raw, fallback_id=origin.id)
-        settle = partial(self._settle, settled)
-        job = Job(None, address, origin, self._answer, settle)
-        with self._changed:
-            self._in_flight += 1
+        job = self._job(raw, origin, settled)
         try:
-            job = Job(accepts.parse(raw), address, origin, self._answer, settle)
+            job.take(accepts.parse(raw), expires)
             self._admit(job, kind)
         except TaskError as error:
             job.failed(error)
         else:
             self.stage.submit(job.model, job)
         return job
+
+    def refuse(self, raw: object, origin: Origin, error: TaskError, settled: Settled) -> None:
+        """Answer a task with an error without looking at it further."""
+        self._job(raw, origin, settled).failed(error)
+
+    def cancel(self, job: Job, code: ErrorCode) -> None:
+        """Answer a task with this code unless its vector is already being written."""
+        job.cancelled = code
+        self.engine.cancel(job, code)
 
     @property
     def in_flight(self) -> int:
@@ -138,9 +147,19 @@ class Pipeline:
         """Whether answers wait for their confirmation."""
         return self.writer.stats().pending > 0
 
-    def has_room(self) -> bool:
-        """Whether a source may read more."""
-        return self._in_flight < self.settings.engine.max_in_flight and self.writer.has_room()
+    def room(self) -> int:
+        """How many more tasks a source may read."""
+        return self.settings.engine.max_in_flight - self._in_flight if self.writer.has_room() else 0
+
+    def add_source(self, source: StreamSource) -> None:
+        """Start a source that feeds this pipeline; it is stopped with it."""
+        self._sources.append(source)
+        source.start()
+
+    def stop_reading(self) -> None:
+        """Stop every source at once; what they have read is still finished."""
+        for source in self._sources:
+            source.stop_reading()
 
     @property
     def prefetch(self) -> int:
@@ -158,10 +177,13 @@ class Pipeline:
 
     def stop(self) -> None:
         """Stop all the threads. Answers that are being written get `CLOSE_S`; every other task is given back."""
+        self.stop_reading()
         give_back(self.stage.take_back())
         self.stage.close(CLOSE_S)
         self.engine.close(give_back=True, timeout=CLOSE_S)
         self.writer.close(CLOSE_S)
+        for source in self._sources:
+            source.close(CLOSE_S)
         self._fetcher.close()
 
     def info(self) -> dict[str, Any]:
@@ -188,6 +210,14 @@ class Pipeline:
     def _wake(self) -> None:
         self.stage.wake()
 
+    def _wake_all(self) -> None:
+        self._wake()
+        self._wake_sources()
+
+    def _wake_sources(self) -> None:
+        for source in self._sources:
+            source.wake()
+
     def _answer(self, job: Job, result: Result) -> None:
         self.writer.put(result, lambda written: self._written(job, written))
 
@@ -196,16 +226,20 @@ class Pipeline:
             self._handoffs.remove(job.work.path)
         job.settle(written)
 
-    def _settle(
-        self,
-        settled: Callable[[Written | HandedOver | GivenBackError], None],
-        outcome: Written | HandedOver | GivenBackError,
-    ) -> None:
+    def _job(self, raw: object, origin: Origin, settled: Settled) -> Job:
+        with self._changed:
+            self._in_flight += 1
+        address = Address.read(raw, fallback_id=origin.id)
+        return Job(address, origin, self._answer, partial(self._settle, settled))
+
+    def _settle(self, settled: Settled, outcome: Outcome) -> None:
         settled(outcome)
         with self._changed:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._changed.notify_all()
+        if self._in_flight + 1 >= self.settings.engine.max_in_flight:
+            self._wake_sources()
 
 
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.pipeline import Pipeline
 
-__all__ = ["current", "settings", "start", "stop"]
+__all__ = ["current", "is_running", "settings", "start", "stop"]
 
 _lock = threading.Lock()
 _pipeline: Pipeline | None = None
@@ -55,15 +55,20 @@ def current(*, prep_only: bool = False) -> Pipeline:
         ConfigError: a setting or a model that it cannot start with.
     """
     pipeline = _pipeline
-    if pipeline is not None and _owner == os.getpid():
+    if pipeline is not None and is_running():
         return pipeline
     with _lock:
-        if _pipeline is not None and _owner == os.getpid():
+        if _pipeline is not None and is_running():
             return _pipeline
         from legit_embedding.prep.cpus import available_cpus
 
         atexit.register(stop)
         return start(None, available_cpus(), prep_only=prep_only)
+
+
+def is_running() -> bool:
+    """Whether this process has a pipeline."""
+    return _pipeline is not None and _owner == os.getpid()
 
 
 def stop() -> None:

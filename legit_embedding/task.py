@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.exceptions import Reject
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from legit_embedding import runtime
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.job import HandedOver
 from legit_embedding.messages import HandOff, Origin, TaskObject, Written
-from legit_embedding.pool.continuation import wait_for
+from legit_embedding.pool.continuation import current_owner, wait_for
+from legit_embedding.pool.job import PoolJob
+from legit_embedding.pool.request import Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +36,7 @@ class EmbeddingTask(Task):
     """
 
     abstract = True
+    Request = "legit_embedding.pool.request:EmbeddingRequest"
     deferred = True
     acks_late = True
     reject_on_worker_lost = True
@@ -46,7 +52,7 @@ class EmbeddingTask(Task):
         if isinstance(written, HandedOver):
             return self._send_on(raw, written, kind)
         if isinstance(written.result.outcome, TaskError):
-            raise written.result.outcome
+            raise self._failure(written.result.outcome)
         return written.receipt(with_embedding=_wants_embedding(raw))
 
     def embed_all(self, raws: Sequence[object]) -> list[dict[str, Any]]:
@@ -79,15 +85,35 @@ class EmbeddingTask(Task):
                 future.set_result(outcome)
 
         pipeline = runtime.current(prep_only=bool(self.app.conf.get(HANDOFF_QUEUE)))
-        pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind)
+        job = pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind, expires=self._expires())
+        owner = current_owner()
+        if isinstance(owner, PoolJob):
+            owner.on_withdraw(lambda: pipeline.cancel(job, "revoked"))
         return future
+
+    def _expires(self) -> float | None:
+        expires = self.request.expires
+        if isinstance(expires, str):
+            expires = maybe_make_aware(maybe_iso8601(expires), self.app.timezone)
+        return expires.timestamp() if isinstance(expires, datetime) else None
+
+    def _failure(self, error: TaskError) -> Exception:
+        """What a bad answer is to Celery: revoked and expired tasks are not failed ones."""
+        expires = self._expires()
+        if error.code == "revoked" or (error.code == "expired" and expires is not None and time.time() > expires):
+            return Withdrawn(error.code)
+        return error
 
     def _wait(self, futures: Sequence[Future[Written | HandedOver]]) -> list[Written | HandedOver]:
         try:
             wait_for(_all_done(futures))
-            return [future.result() for future in futures]
+            written = [future.result() for future in futures]
         except GivenBackError as error:
             raise Reject(error, requeue=True) from error
+        owner = current_owner()
+        if isinstance(owner, PoolJob) and owner.interruption is not None:
+            raise owner.interruption
+        return written
 
     def _send_on(self, raw: object, handed: HandedOver, kind: Kind) -> dict[str, Any]:
         """Become the task that embeds what was prepared: the id, and so the result and its callbacks, stay."""

@@ -9,7 +9,18 @@ import skimage
 from PIL import Image
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
-SHAPES = ((640, 480), (480, 640), (224, 224), (300, 200), (97, 333), (1000, 60), (60, 1000), (512, 511), (31, 17), (800, 600))
+SHAPES = (
+    (640, 480),
+    (480, 640),
+    (224, 224),
+    (300, 200),
+    (97, 333),
+    (1000, 60),
+    (60, 1000),
+    (512, 511),
+    (31, 17),
+    (800, 600),
+)
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -43,7 +54,7 @@ def _jpeg(image: Image.Image, number: int) -> bytes:
         return encoded(image.convert("L"), "JPEG")
     if number == 1:
         return encoded(image.convert("CMYK"), "JPEG")
-    if number == 2:  # noqa: PLR2004
+    if number == 2:
         exif = Image.Exif()
         exif[_EXIF_ORIENTATION] = 6
         return encoded(image, "JPEG", exif=exif)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class Delivery(ABC):
     """A prepared item on its way through the device.
 
-    Exactly one of `done`, `failed` and `given_back` is called, once, from one of the engine's threads. None may block
-    or raise.
+    Exactly one of `done`, `failed` and `given_back` is called, once, from one of the engine's threads or from the
+    thread that called `Engine.submit`, `Engine.cancel` or `Engine.close`. None may block or raise. Deliveries are
+    compared by identity.
     """
 
     __slots__ = ("cancelled", "deadline", "model", "prepared", "queued_at")
@@ -29,8 +30,8 @@ class Delivery(ABC):
     queued_at: float
     """`time.monotonic` at `Engine.submit`, set by the engine."""
     cancelled: ErrorCode | None
-    """Set by anyone, at any time: an item not yet on the device fails with this code, and one that is on it has its
-    vector dropped."""
+    """Set by anyone, at any time, best through `Engine.cancel`, which answers a waiting item at once: an item not yet
+    on the device fails with this code, and one that is on it has its vector dropped and fails with it too."""
 
     @abstractmethod
     def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:

@@ -30,6 +30,8 @@ _SANE_TOKENS = 10**7
 _OFFSET_POSITIONS = frozenset(
     {"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )
+# Of these only the encoder is loaded, as sentence-transformers does.
+_TWO_HALVES = frozenset({"mt5", "t5", "umt5"})
 # The classification head over the first token, which pooling does not read: checkpoints may come without it.
 _UNUSED_WEIGHTS = ("pooler.",)
 
@@ -149,7 +151,7 @@ class Checkpoint:
 
     @property
     def _auto(self) -> type[AutoModel | AutoModelForTextEncoding]:
-        return AutoModelForTextEncoding if self.architecture.is_encoder_decoder else AutoModel
+        return AutoModelForTextEncoding if self.architecture.model_type in _TWO_HALVES else AutoModel
 
     def _pretrained(self, dtype: torch.dtype) -> PreTrainedModel:
         model, info = self._auto.from_pretrained(self._source, dtype=dtype, output_loading_info=True)

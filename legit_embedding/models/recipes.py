@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 _CHANNELS = 3
 _HANDOFF_ROWS = 2
 
-CHARACTERS_PER_TOKEN = 16
-MARGIN = 256
-GROWTH = 8
+# Ordinary text has four to five characters a token; a margin must outlast WordPiece's longest word, of 100 characters.
+CHARACTERS_PER_TOKEN = 6
+MARGIN = 128
+GROWTH = 4
 LONGEST_WINDOW = 1 << 20
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from legit_embedding.models.checkpoint import Checkpoint
 from legit_embedding.models.pooling import POOLERS
-from legit_embedding.models.recipes import TextRecipe
 from legit_embedding.models.settings import Options, read_options, require_kind
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from legit_embedding.config import Kind, ModelConfig
+    from legit_embedding.models.recipes import TextRecipe
 
 
 class TransformersModel:
@@ -45,7 +46,7 @@ class TransformersModel:
         return int(self._checkpoint.architecture.hidden_size)
 
     def recipe(self) -> TextRecipe:
-        """The tokenising half: no weights, no device."""
+        """Make the tokenising half: no weights, no device."""
         return self._checkpoint.recipe
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:

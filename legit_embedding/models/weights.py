@@ -45,8 +45,9 @@ def in_package(model: str, field: str, value: str, patterns: Sequence[str]) -> P
     if not roots:
         raise misconfigured(model, field, f"the Python package {package!r} is not installed")
     for pattern in patterns:
-        found = sorted((path for root in roots for path in root.rglob(pattern)), key=_depth)
-        nearest = [path for path in found if _depth(path) == _depth(found[0])]
+        found = sorted(path for root in roots for path in root.rglob(pattern))
+        depth = min((len(path.parts) for path in found), default=0)
+        nearest = [path for path in found if len(path.parts) == depth]
         if len(nearest) == 1:
             return nearest[0]
         if nearest:
@@ -62,7 +63,3 @@ def _package_roots(package: str) -> list[Path]:
     except (ImportError, ValueError):  # a parent that is not there, or not a name at all
         return []
     return [Path(root) for root in (spec.submodule_search_locations or ())] if spec else []
-
-
-def _depth(path: Path) -> int:
-    return len(path.parts)

@@ -27,6 +27,8 @@ class Continuation(greenlet):
     """One task being traced."""
 
     thread: ContinuationThread
+    owner: object = None
+    """What the task runs for, so that its body can find it."""
 
 
 class ContinuationThread(threading.Thread):
@@ -43,9 +45,9 @@ class ContinuationThread(threading.Thread):
         while (step := self._inbox.get()) is not None:
             step()
 
-    def begin(self, run: Callable[[], None]) -> None:
+    def begin(self, run: Callable[[], None], owner: object = None) -> None:
         """Run a callable, which must not raise, in a continuation of this thread."""
-        self._inbox.put(partial(self._begin, run))
+        self._inbox.put(partial(self._begin, run, owner))
 
     def resume(self, continuation: Continuation) -> None:
         """Go on with a continuation that was set aside."""
@@ -60,10 +62,17 @@ class ContinuationThread(threading.Thread):
         self._inbox.put(None)
         self.join(timeout)
 
-    def _begin(self, run: Callable[[], None]) -> None:
+    def _begin(self, run: Callable[[], None], owner: object) -> None:
         continuation = Continuation(run)
         continuation.thread = self
+        continuation.owner = owner
         continuation.switch()
+
+
+def current_owner() -> object:
+    """What the current continuation runs for; None outside of one."""
+    current = getcurrent()
+    return current.owner if isinstance(current, Continuation) else None
 
 
 def wait_for(future: Future[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from kombu.asynchronous import get_event_loop
 
 from legit_embedding import runtime
 from legit_embedding.errors import ConfigError
+from legit_embedding.pool import control
 from legit_embedding.pool.continuation import ContinuationThread
 from legit_embedding.pool.drain import run_ready_acknowledgements
-from legit_embedding.pool.job import PoolJob
+from legit_embedding.pool.job import Callbacks, PoolJob
+from legit_embedding.pool.limits import Clock, Limits
 from legit_embedding.pool.prefetch import Prefetch
 from legit_embedding.pool.threads import WorkerThreads
 
@@ -57,7 +60,9 @@ class TaskPool(BasePool):
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[ContinuationThread] = []
         self._next_continuation = cycle(self._continuations)
+        self._clock = Clock()
         self.app.steps["consumer"].add(Prefetch)
+        control.register()
 
     def on_start(self) -> None:
         """Load the models and start the pipeline; the worker is ready only after this.
@@ -84,15 +89,24 @@ class TaskPool(BasePool):
         kwargs: dict[str, Any] | None = None,
         callback: Callable[..., Any] | None = None,
         accept_callback: Callable[..., Any] | None = None,
-        error_callback: Callable[..., Any] | None = None,
-        **_: Any,  # noqa: ANN401 - options of other pools
+        **options: Any,  # noqa: ANN401 - some are for other pools
     ) -> PoolJob:
         """Start one task; called on the worker's event loop."""
-        job = PoolJob(target, args, kwargs or {}, callback, accept_callback, error_callback, self._finished)
+        job = PoolJob(
+            partial(target, *args, **(kwargs or {})),
+            Callbacks(accept_callback, callback, options.get("error_callback"), options.get("timeout_callback")),
+            self._finished,
+            limits=Limits(
+                options.get("soft_timeout") or self.options.get("soft_timeout"),
+                options.get("timeout") or self.options.get("timeout"),
+            ),
+            clock=self._clock,
+            deferred=bool(args) and self._is_deferred(args[0]),
+        )
         with self._drained:
             self._jobs.add(job)
-        if args and self._is_deferred(args[0]):
-            next(self._next_continuation).begin(job.run)
+        if job.deferred:
+            next(self._next_continuation).begin(job.run, owner=job)
         else:
             self._ordinary.submit(job.run)
         return job
@@ -105,6 +119,7 @@ class TaskPool(BasePool):
         runtime.stop()
         for thread in self._continuations:
             thread.stop(COLD_STOP_S)
+        self._clock.close()
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
         self._turn_event_loop()
 
@@ -121,7 +136,7 @@ class TaskPool(BasePool):
         self._resize(max(1, self.limit - n))
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Nothing to do here: `PoolJob.terminate` ends one task, and no thread can be killed."""
+        """Called by Celery at a cold shutdown: no thread can be killed, and the message stays unacknowledged."""
 
     @property
     def prefetch(self) -> int:
@@ -138,6 +153,8 @@ class TaskPool(BasePool):
         return bool(getattr(self.app.tasks.get(name), "deferred", False))
 
     def _finished(self, job: PoolJob) -> None:
+        if not job.deferred and job.thread not in {None, threading.current_thread()}:
+            self._ordinary.abandon(job.thread)
         with self._drained:
             self._jobs.discard(job)
             if not self._jobs:
@@ -145,7 +162,9 @@ class TaskPool(BasePool):
 
     def _wait_until_drained(self, timeout: float) -> bool:
         with self._drained:
-            return self._drained.wait_for(lambda: not self._jobs, timeout)
+            done = self._drained.wait_for(lambda: not self._jobs, timeout)
+        # Other sources' tasks are finished too.
+        return done and (self.pipeline is None or self.pipeline.drain(timeout))
 
     def _turn_event_loop(self) -> None:
         # Nobody turns the event loop any more, yet heartbeats and acknowledgements hang on it.

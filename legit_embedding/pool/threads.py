@@ -44,6 +44,13 @@ class WorkerThreads:
         for _ in range(surplus):
             self._queue.put(None)
 
+    def abandon(self, thread: threading.Thread) -> None:
+        """Leave a thread that is stuck to itself, and let another take its place."""
+        with self._lock:
+            self._threads.discard(thread)
+            self._unfinished -= 1
+            self._spawn_missing()
+
     def stop(self, timeout: float) -> None:
         """Let every thread leave once the queue is empty, and wait for them up to `timeout` seconds."""
         threads = list(self._threads)
@@ -63,6 +70,8 @@ class WorkerThreads:
         while (run := self._queue.get()) is not None:
             run()
             with self._lock:
+                if threading.current_thread() not in self._threads:
+                    return
                 self._unfinished -= 1
         with self._lock:
             self._threads.discard(threading.current_thread())

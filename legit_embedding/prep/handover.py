@@ -9,6 +9,7 @@ import numpy as np
 from legit_embedding.job import HandedOver
 
 if TYPE_CHECKING:
+    from legit_embedding.errors import ErrorCode
     from legit_embedding.job import Job
     from legit_embedding.prep.handoff import HandOffDirectory
 
@@ -35,6 +36,9 @@ class HandOver:
     def has_room(self, model: str) -> bool:  # noqa: ARG002 - the engine's signature
         """A directory has no accumulator."""
         return True
+
+    def cancel(self, delivery: Job, code: ErrorCode) -> None:
+        """An item is held only while it is written."""
 
     def largest_batch(self) -> int:
         """What keeps the prep threads busy."""

@@ -35,7 +35,7 @@ class Backlog:
         self._taken: dict[int, Answer] = {}
         self._bytes = 0
         self._was_full = False
-        self._idle = True
+        self._idle = False
         self._closed = False
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class Backlog:
         return self._bytes
 
     def put(self, answer: Answer) -> bool:
-        """Append an answer; True when whoever takes has gone idle and must be woken."""
+        """Append an answer; True when whoever takes has found nothing and must be woken."""
         with self._changed:
             if self._closed:
                 return False

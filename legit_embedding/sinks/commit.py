@@ -38,7 +38,7 @@ class Batch:
         ]
         for answer in answers:
             self._append(answer, worker)
-        self._keys = [_wire(key) for key in self._places]
+        self._keys = [wire(key) for key in self._places]
 
     async def commit(self, link: Link) -> list[bytes]:
         """One attempt; a repeated one settles what an earlier one has left unknown.
@@ -57,7 +57,7 @@ class Batch:
         letter, origin_id = self._origin(answer.result.origin)
         self._arguments += (letter, origin_id, self._place(answer.stream), 2 * len(fields))
         for name, value in fields.items():
-            self._arguments += (name, value if value.isascii() else _wire(value))
+            self._arguments += (name, value if value.isascii() else wire(value))
 
     def _origin(self, origin: Origin) -> tuple[str, Argument]:
         if origin.kind == "stream":
@@ -70,7 +70,7 @@ class Batch:
         return self._places.setdefault(key, len(self._places) + 1)
 
 
-def _wire(text: str) -> bytes:
+def wire(text: str) -> bytes:
     """UTF-8; bytes that were not, and came in as surrogates, go out as they were."""
     try:
         return text.encode("utf-8", "surrogateescape")

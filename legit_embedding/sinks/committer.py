@@ -8,12 +8,21 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from redis.exceptions import AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 
 from legit_embedding.link import explain
 from legit_embedding.messages import Written
 from legit_embedding.outage import Outage
-from legit_embedding.sinks.commit import ALREADY, REFUSED, Batch, parse
+from legit_embedding.sinks import separate
+from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, Batch, parse
 from legit_embedding.sinks.routing import Router
 
 if TYPE_CHECKING:
@@ -64,6 +73,7 @@ class Committer:
         self._outage = Outage(f"writing results to {server}")
         self._refusal = Outage(f"the result stream {config.results!r} at {server}")
         self._recovered = asyncio.Event()
+        self._split = False
 
     @property
     def health(self) -> Health:
@@ -82,6 +92,7 @@ class Committer:
             if not all([self._redirect(answer, reason) for answer, reason in refused]):
                 attempt += 1
                 self._counters.retries += 1
+                await link.reset()
                 await asyncio.sleep(self._backoff.delay(attempt))
         if attempt:
             self._refusal.over()
@@ -93,8 +104,14 @@ class Committer:
         batch: Batch | None = None
         while True:
             try:
-                batch = batch or Batch(answers, self._config, self._worker)
-                replies = await batch.commit(link)
+                if self._split:
+                    replies = await separate.commit(link, answers, self._config, self._worker)
+                else:
+                    batch = batch or Batch(answers, self._config, self._worker)
+                    replies = await batch.commit(link)
+            except ClusterCrossSlotError:
+                self._split = True
+                logger.warning("task and result streams are in different cluster slots: answers are at least once")
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and shows in the health
                 if _blames_the_batch(error):
                     return await self._halves(link, answers, error)
@@ -117,7 +134,6 @@ class Committer:
         self._counters.retries += 1
         self._outage.failed(explain(error))
         self._recovered.clear()
-        # The server may have moved: connections that still stand may be to the wrong one.
         await link.reset()
         await asyncio.sleep(self._backoff.delay(1))
         with suppress(TimeoutError):
@@ -130,8 +146,8 @@ class Committer:
         for answer, reply in zip(answers, replies, strict=True):
             mark, text = parse(reply)
             (refused if mark == REFUSED else confirmed).append((answer, text))
+            self._counters.written += mark == WRITTEN
             self._counters.already += mark == ALREADY
-        self._counters.written += len(confirmed)
         self._release([answer for answer, _ in confirmed])
         for answer, entry_id in confirmed:
             _tell(answer, entry_id)

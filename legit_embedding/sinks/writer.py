@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from functools import partial
+from threading import Event as ThreadEvent
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -64,7 +66,8 @@ class StreamWriter:
         self._committer = Committer(
             config, worker, public_url(url), self._counters, backoff or Backoff(), self._release
         )
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = ThreadEvent()
         self._waker = asyncio.Event()
         self._closing = asyncio.Event()
         self._death: Health | None = None
@@ -73,6 +76,7 @@ class StreamWriter:
     def start(self) -> None:
         """Start the thread. Redis need not be there yet."""
         self._thread.start()
+        self._turns.wait()
 
     def put(self, result: Result, settled: Callable[[Written], None]) -> None:
         """Take a result; never blocks, and never refuses for want of room (ask `has_room` before taking on work).
@@ -85,7 +89,7 @@ class StreamWriter:
         After `close` nothing is taken: `settled` is not called, and the task stays unacknowledged.
         """
         if self._backlog.put(Answer.of(result, settled)):
-            self._loop.call_soon_threadsafe(self._waker.set)
+            self._in_loop(self._waker.set)
 
     def has_room(self) -> bool:
         """Whether fewer results are unwritten than the limits allow."""
@@ -100,7 +104,7 @@ class StreamWriter:
         self.drain(timeout)
         self._backlog.close()
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._closing.set)
+            self._in_loop(self._closing.set)
             self._thread.join(_JOIN_S)
         return [answer.result for answer in self._backlog.rest()]
 
@@ -114,13 +118,21 @@ class StreamWriter:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._main())
+            asyncio.run(self._main())
         except Exception as error:
             logger.critical("the stream writer's thread ended: no result is written any more", exc_info=True)
             self._death = Health(ok=False, error=f"the writer's thread ended: {error!r}", since=time.time())
+        finally:
+            self._turns.set()
+
+    def _in_loop(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(callback)
 
     async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._turns.set()
         link = Link(self._url, self._timeout_s)
         sending = asyncio.create_task(self._send(link))
         closing = asyncio.create_task(self._closing.wait())

@@ -150,7 +150,11 @@ def test_is_answered_once_and_its_neighbours_succeed(client, site, name, entrypo
     bad = {"task_id": bad_id, "reply_to": stream, "metadata": {"row": 7}, "app": "shop"} | task
     expected = "embedding_results" if code == "reply_to_refused" else stream
 
-    sent = [*((PREPARE_TEXT, each) for each in good[:3]), (entrypoint, bad), *((PREPARE_TEXT, each) for each in good[3:])]
+    sent = [
+        *((PREPARE_TEXT, each) for each in good[:3]),
+        (entrypoint, bad),
+        *((PREPARE_TEXT, each) for each in good[3:]),
+    ]
     client.send_all(sent)
 
     answer = client.answers([bad_id], expected)[bad_id]

@@ -17,6 +17,9 @@ def filled(backlog: Backlog, items: list[Answer]) -> list[bool]:
 
 def test_only_the_first_of_a_burst_wakes_the_taker() -> None:
     backlog = Backlog(Limits(batch=2))
+    assert filled(backlog, answers(1)) == [False], "the taker has not begun"
+    assert len(backlog.take()) == 1
+    assert backlog.take() == []
     assert filled(backlog, answers(3)) == [True, False, False]
     assert [len(backlog.take()), len(backlog.take())] == [2, 1]
     assert filled(backlog, answers(1)) == [False]

@@ -1,0 +1,115 @@
+"""What a person sees: consoles, tables, and numbers with their units."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+UNKNOWN = "-"
+PIPED_WIDTH = 120
+LONGEST_LINE = 400
+MOST_LINES = 60
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: what tasks carry is never taken for markup."""
+    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPED_WIDTH
+    return made
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()) -> Group:
+    """A titled table whose cells are made fit to print; the columns named in `right` hold numbers."""
+    numbers = set(right)
+    made = Table()
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+    heading = Text(printable(title), style="bold")
+    return Group(heading, made) if made.row_count else Group(heading)
+
+
+def printable(text: str) -> str:
+    """Text with its control characters spelt out, so that no task can talk to the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def value(content: str, *, full: bool) -> Text:
+    """What a field carries, over as many lines as it takes: JSON is laid out, and what is long is cut unless `full`."""
+    lines = [printable(line) for line in _laid_out(content).splitlines()]
+    if not full:
+        rest = len(lines) - MOST_LINES
+        lines = [_cut(line) for line in lines[:MOST_LINES]] + ([f"… ({rest:,} more lines)"] if rest > 0 else [])
+    return Text("\n".join(lines))
+
+
+def _laid_out(content: str) -> str:
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    return json.dumps(parsed, indent=2, ensure_ascii=False) if isinstance(parsed, dict | list) else content
+
+
+def _cut(line: str) -> str:
+    rest = len(line) - LONGEST_LINE
+    return line if rest <= 0 else f"{line[:LONGEST_LINE]}… ({rest:,} more characters)"
+
+
+def print_json(message: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """One line of JSON on standard output."""
+    click.echo(json.dumps(message))
+
+
+def say(line: str) -> None:
+    """One line on standard error, beside whatever standard output carries."""
+    click.echo(printable(line), err=True)
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in its two largest units."""
+    if seconds is None:
+        return UNKNOWN
+    rest = round(seconds)
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        amount, rest = divmod(rest, size)
+        if amount or (parts and len(parts) < 2):  # noqa: PLR2004 - two units
+            parts.append(f"{amount} {unit}")
+        if len(parts) == 2:  # noqa: PLR2004
+            break
+    return " ".join(part for part in parts if not part.startswith("0 ")) or "0 s"
+
+
+def count(number: int | None) -> str:
+    """A whole number with its thousands apart."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def rate(per_second: float | None) -> str:
+    """How many a second."""
+    return UNKNOWN if per_second is None else f"{per_second:,.1f}/s"
+
+
+def size(number: int) -> str:
+    """A number of bytes."""
+    value = float(number)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:  # noqa: PLR2004
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

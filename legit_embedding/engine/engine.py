@@ -1,0 +1,214 @@
+"""The engine's front door."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from legit_embedding.engine import startup
+from legit_embedding.engine.answers import CANCELLED, Answers
+from legit_embedding.engine.custody import Custody
+from legit_embedding.engine.device import open_device
+from legit_embedding.engine.lane import Lane
+from legit_embedding.engine.loop import Loop
+from legit_embedding.engine.stats import EngineStats
+from legit_embedding.errors import ConfigError, ErrorCode, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from legit_embedding.config import EngineConfig
+    from legit_embedding.engine.delivery import Delivery
+    from legit_embedding.engine.device import Device
+    from legit_embedding.engine.plan import Plan
+    from legit_embedding.models.base import Backend
+
+logger = logging.getLogger(__name__)
+
+WAITING_BYTES = 256 * 1024 * 1024
+"""What may wait for each model, in bytes."""
+STOP_S = 10.0
+
+
+class Engine:
+    """Embeds deliveries of several models on one device.
+
+    Everything but `start` may be called from any thread. What is submitted before the start waits for it.
+
+    Args:
+        backends: the models by their names in the registry; at least one.
+        config: how the device is used.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        open_device: opens the device, on the loop's thread.
+        on_room: called when a model had no room and has some again, from an engine thread; must be quick.
+        on_fatal: called once with the cause, from an engine thread, when the engine has ended by itself: the device is
+            broken for good, or one of its threads has died. Everything unanswered is given back by then.
+    """
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        config: EngineConfig,
+        device: str = "auto",
+        precision: str = "auto",
+        *,
+        open_device: Callable[[str], Device] = open_device,
+        on_room: Callable[[], None] | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._device_name = device
+        self._precision = precision
+        self._open_device = open_device
+        self._on_room = on_room
+        self._on_fatal = on_fatal
+        self._answers = Answers()
+        self._custody = Custody(self._answers)
+        self._lanes = {name: self._lane(name, backend) for name, backend in backends.items()}
+        self._loop = Loop(self._lanes, self._answers, self._custody, self._open, self._check_memory, self._report_fatal)
+
+    def start(self) -> None:
+        """Load, measure and warm up the models; returns when the device is ready for deliveries.
+
+        Raises:
+            ConfigError: a model or the device cannot be used; the reason in one line. What was submitted is given back.
+        """
+        try:
+            self._loop.start()
+        except BaseException as error:
+            self._give_back_waiting()
+            if isinstance(error, ConfigError) or not isinstance(error, Exception):
+                raise
+            message = f"device {self._device_name!r} cannot be used: {type(error).__name__}: {error}"
+            raise ConfigError(message) from error
+
+    def submit(self, delivery: Delivery) -> None:
+        """Take over a prepared item. Never blocks; whether there is room is the caller's to ask beforehand."""
+        self._answers.expect()
+        lane = self._lanes.get(delivery.model)
+        if lane is None:
+            self._answers.fail([delivery], TaskError("unknown_model", f"there is no model {delivery.model!r} here"))
+        elif lane.accumulator.put(delivery):
+            self._loop.notice()
+        else:
+            self._answers.give_back([delivery])
+
+    def cancel(self, delivery: Delivery, code: ErrorCode) -> None:
+        """Fail an item with this code: at once if it waits, with its batch if it is on the device."""
+        delivery.cancelled = code
+        lane = self._lanes.get(delivery.model)
+        if lane is not None and lane.accumulator.remove(delivery):
+            self._answers.fail([delivery], TaskError(code, CANCELLED))
+
+    def has_room(self, model: str) -> bool:
+        """Whether a model's sources may prepare more; `on_room` tells when that is so again."""
+        lane = self._lanes.get(model)
+        return lane is not None and not lane.accumulator.full
+
+    def largest_batch(self) -> int:
+        """How many items a full batch of every model has together: twice as many keep the device in full batches."""
+        return sum(lane.batch_items() for lane in self._lanes.values())
+
+    def plans(self) -> dict[str, Plan]:
+        """What was measured of each model; after the start."""
+        return {name: lane.plan for name, lane in self._lanes.items()}
+
+    def stats(self) -> EngineStats:
+        """The counters of this moment."""
+        device_s = sum(lane.counters.device_s for lane in self._lanes.values())
+        return EngineStats(
+            models={name: lane.stats(device_s) for name, lane in self._lanes.items()},
+            busy=self._loop.busy.fraction(time.monotonic()),
+            open_items=self._answers.open,
+            open_batches=len(self._custody),
+            on_device=len(self._loop.runway),
+            turned_at=self._loop.turned_at,
+        )
+
+    def info(self) -> dict[str, Any]:
+        """A few figures for people, as ``celery inspect stats`` and Flower's pool page show them."""
+        stats = self.stats()
+        models = stats.models.items()
+        return {
+            "batch-size-avg": {name: round(model.batch_size_avg, 1) for name, model in models},
+            "waiting-for-device": {name: model.waiting for name, model in models},
+            "padding-waste": {name: round(model.padding_waste, 3) for name, model in models},
+            "device-busy": round(stats.busy, 3),
+        }
+
+    def alive(self) -> bool:
+        """Whether the models are ready and the loop runs."""
+        return self._loop.running
+
+    def healthy(self, max_stall_s: float) -> bool:
+        """Whether the loop runs, and neither it nor the device has been without progress for longer than this."""
+        return self.alive() and self._loop.stalled_for(time.monotonic()) <= max_stall_s
+
+    def set_weight(self, model: str, weight: float) -> None:
+        """Change a model's share of device time from now on."""
+        self._loop.scheduler.set_weight(model, weight)
+
+    def set_linger(self, model: str, linger_ms: float) -> None:
+        """Change how long a model's batch that is not full waits for more items."""
+        self._lanes[model].linger_s = linger_ms / 1000
+
+    def set_max_batch(self, model: str, max_batch: int | None) -> None:
+        """Change the most items of a model's batch; None for what memory and speed allow."""
+        self._lanes[model].max_batch = max_batch
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until everything submitted is settled; False if that takes longer."""
+        return self._answers.wait_for_all(timeout)
+
+    def close(self, *, give_back: bool = True, timeout: float = STOP_S) -> None:
+        """Stop. What is on the device is still answered; every other delivery is given back.
+
+        Args:
+            give_back: give back what waits at once; otherwise only what is not settled within `timeout`.
+            timeout: how long to wait for the device, in seconds. What it does not finish by then is given back.
+        """
+        deadline = time.monotonic() + timeout
+        if not give_back and self.alive():
+            self.drain(timeout)
+        self._give_back_waiting()
+        self._loop.stop(max(0.0, deadline - time.monotonic()))
+        # The loop has done this, unless it never ran or is stuck on the device.
+        self._custody.end()
+
+    def _lane(self, name: str, backend: Backend) -> Lane:
+        return Lane(name, backend, self._answers, WAITING_BYTES, self._config.max_in_flight, self._room)
+
+    def _open(self) -> Device:
+        device = self._open_device(self._device_name)
+        try:
+            startup.prepare(device, list(self._lanes.values()), self._config, self._precision)
+        except BaseException:
+            device.close()
+            raise
+        return device
+
+    def _check_memory(self, device: Device) -> None:
+        startup.check_memory(device, self._lanes.values(), self._config)
+
+    def _give_back_waiting(self) -> None:
+        for lane in self._lanes.values():
+            self._answers.give_back(lane.accumulator.close())
+
+    def _room(self) -> None:
+        if self._on_room is None:
+            return
+        try:
+            self._on_room()
+        except Exception:
+            logger.exception("The callback for room raised")
+
+    def _report_fatal(self, cause: BaseException) -> None:
+        logger.critical("The engine has ended: %s", cause)
+        if self._on_fatal is None:
+            return
+        try:
+            self._on_fatal(cause)
+        except Exception:
+            logger.exception("The callback for the engine's end raised")

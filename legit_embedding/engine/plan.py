@@ -1,0 +1,163 @@
+"""What is measured of each model before the first item comes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from legit_embedding.engine.answers import Vectors
+from legit_embedding.engine.memory import Line, estimate_bytes, fit_bytes, fit_line
+from legit_embedding.engine.packer import MAX_ITEMS, padded_cost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from legit_embedding.config import Kind
+    from legit_embedding.engine.device import Device, Forward
+    from legit_embedding.models.base import Backend
+
+SURVEY_S = 1.5
+"""How long one model is measured; the last batch begins before that."""
+BATCH_S = 2.0
+"""How long one batch should hold the device at most: nothing else reaches it meanwhile. Only a slow device, a CPU say,
+is that slow below the knee, and there larger batches would not be faster."""
+KNEE = 0.97
+"""The part of the best speed that is good enough."""
+_PAST_KNEE = 2
+_FIRST_COST = {"image": 1, "text": 64}
+_SPEED_GAIN = 1.015
+_HASTY_POINTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One batch, measured."""
+
+    items: int
+    cost: int
+    seconds: float
+    bytes: int | None
+    """The peak of what it took besides the weights; None where the device does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one model's batches are sized. Costs are images, or padded tokens."""
+
+    model: str
+    kind: Kind
+    weights_bytes: int
+    bytes: Line
+    """The peak of a batch's bytes by its cost."""
+    seconds: Line
+    """A batch's time on the device by its cost."""
+    largest: int
+    """The largest batch cost that memory has room for."""
+    knee: int | None
+    """The smallest cost that reaches 97% of the best speed; None where it was not looked for."""
+    speed: float
+    """The best speed seen, in cost a second."""
+
+    def target(self, pace: float = 1.0) -> int:
+        """The cost at which a batch is full: larger ones would not be faster, or hold the device too long, or not fit.
+
+        At twice the knee a batch's fixed costs are below 2% of it.
+
+        Args:
+            pace: how much slower than measured the device turned out to be.
+        """
+        by_knee = _PAST_KNEE * self.knee if self.knee is not None else self.largest
+        by_time = self.seconds.reach(self.seconds.base + BATCH_S / pace)
+        return max(1, min(self.largest, by_knee, by_time))
+
+    def free_padding(self) -> int:
+        """Padding that costs less than another batch would, at most a thirty-second part of a full batch."""
+        most = self.target() // 32
+        return min(most, int(self.seconds.base / self.seconds.slope)) if self.seconds.slope > 0 else most
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a table, or JSON."""
+        return asdict(self) | {"target": self.target()}
+
+
+def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point], budget: float, image: int) -> Plan:
+    """Derive the plan from what was measured.
+
+    Args:
+        model: the model's name in the registry.
+        kind: how cost is counted.
+        weights_bytes: what the weights take.
+        points: at least one measured batch.
+        budget: the bytes that one batch may take.
+        image: the bytes of one image's array, for an estimate where nothing was measured.
+    """
+    measured = [(float(point.cost), float(point.bytes)) for point in points if point.bytes is not None]
+    used = fit_bytes(measured) if measured else estimate_bytes(kind, image)
+    speeds = {point.cost: point.cost / point.seconds for point in points}
+    best = max(speeds.values())
+    enough = [cost for cost, speed in speeds.items() if speed >= KNEE * best]
+    return Plan(
+        model=model,
+        kind=kind,
+        weights_bytes=weights_bytes,
+        bytes=used,
+        seconds=fit_line([(float(point.cost), point.seconds) for point in points]),
+        largest=used.reach(budget),
+        knee=min(enough) if len(speeds) > _HASTY_POINTS else None,
+        speed=best,
+    )
+
+
+def survey(device: Device, backend: Backend, forward: Forward, budget: float) -> list[Point]:
+    """Measure batches of doubling cost until speed or memory ends, or time is up.
+
+    Where the device is not to be measured thoroughly, two costs: enough to know what a batch takes of time.
+    """
+    cost, started = _FIRST_COST[backend.kind], time.monotonic()
+    points: list[Point] = []
+    while len(points) < _HASTY_POINTS or (device.thorough and _worth_another(points, budget, started)):
+        points.append(_measure(device, backend, forward, cost))
+        cost *= 2
+    return points
+
+
+def _worth_another(points: Sequence[Point], budget: float, started: float) -> bool:
+    last = points[-1]
+    if time.monotonic() - started > SURVEY_S or 2 * (last.bytes or 0) > budget or last.items >= MAX_ITEMS:
+        return False
+    speeds = [point.cost / point.seconds for point in points]
+    return len(speeds) < 3 or speeds[-1] > _SPEED_GAIN * speeds[-3]  # noqa: PLR2004 - two doublings without a gain
+
+
+def _measure(device: Device, backend: Backend, forward: Forward, cost: int) -> Point:
+    arrays = backend.samples(cost)
+    device.watch_peak()
+    seconds = run(device, backend, forward, arrays)
+    peak = device.peak_bytes()
+    # The first batch of a shape pays for allocations and for choosing kernels. A slow one need not be that exact.
+    repeats = 0 if seconds > SURVEY_S / 4 else 2
+    seconds = min([seconds, *(run(device, backend, forward, arrays) for _ in range(repeats))])
+    return Point(len(arrays), batch_cost(backend.kind, arrays), max(seconds, 1e-9), peak)
+
+
+def run(device: Device, backend: Backend, forward: Forward, arrays: Sequence[NDArray[np.generic]]) -> float:
+    """Take one batch through the device and check what comes out; its seconds.
+
+    Raises:
+        ValueError: the model does not answer with one finite vector of its dimension an item.
+    """
+    pending = device.launch(forward, device.stage(backend.collate(arrays)))
+    vectors = Vectors(pending.wait(), len(arrays), backend.dim)
+    if not all(vectors.finite):
+        message = "the vectors of its own samples hold a NaN or an infinity"
+        raise ValueError(message)
+    return pending.seconds
+
+
+def batch_cost(kind: Kind, arrays: Sequence[NDArray[np.generic]]) -> int:
+    """The cost of a batch of these arrays."""
+    return padded_cost(kind, [len(array) if kind == "text" else 1 for array in arrays])

@@ -1,0 +1,82 @@
+"""From settings to models that are loaded, measured and warm."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from legit_embedding.engine.plan import make_plan, run, survey
+from legit_embedding.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from legit_embedding.config import EngineConfig
+    from legit_embedding.engine.device import Device, Forward
+    from legit_embedding.engine.lane import Lane
+    from legit_embedding.models.base import Backend
+
+logger = logging.getLogger(__name__)
+
+_COMPILED_COSTS = {"image": (1, 2, 8), "text": (64, 1024, 4096)}
+
+
+def prepare(device: Device, lanes: Sequence[Lane], config: EngineConfig, precision: str) -> None:
+    """Load every model once, and then, with all of them in memory, measure and warm up each.
+
+    Raises:
+        ConfigError: a model does not load, or not work; the reason in one line.
+    """
+    weights = [_load(device, lane.backend, device.dtype(precision)) for lane in lanes]
+    budget = config.memory_fraction * device.free_bytes()
+    for lane, weight in zip(lanes, weights, strict=True):
+        try:
+            _open(device, lane, weight, budget, config)
+        except Exception as error:
+            message = f"models.{lane.name}: the model is loaded but does not work: {_in_short(error)}"
+            raise ConfigError(message) from error
+    device.release_cache()
+
+
+def check_memory(device: Device, lanes: Iterable[Lane], config: EngineConfig) -> None:
+    """Lower the ceilings while other programs hold memory that was free at the start."""
+    budget = config.memory_fraction * device.free_bytes()
+    for lane in lanes:
+        lane.ceiling.allow(lane.plan.bytes.reach(budget))
+
+
+def _load(device: Device, backend: Backend, dtype: torch.dtype) -> int:
+    """Load one model; the bytes of its weights."""
+    before = device.used_bytes()
+    try:
+        backend.load(device.torch_device, dtype)
+    except ConfigError:
+        raise
+    except Exception as error:
+        message = f"models.{backend.name}: the model cannot be loaded: {_in_short(error)}"
+        raise ConfigError(message) from error
+    return max(0, device.used_bytes() - before)
+
+
+def _open(device: Device, lane: Lane, weights: int, budget: float, config: EngineConfig) -> None:
+    backend = lane.backend
+    forward: Forward = _compiled(device, backend) if config.compile else backend.forward
+    points = survey(device, backend, forward, budget)
+    image = backend.samples(1)[0].nbytes
+    plan = make_plan(lane.name, lane.kind, weights, points, budget, image)
+    lane.open(plan, forward)
+    logger.info("Model %s is ready: full batches cost %d, memory allows %d", lane.name, lane.target, plan.largest)
+
+
+def _compiled(device: Device, backend: Backend) -> Forward:
+    """The forward pass, compiled for one item and for any number of them, before anything is measured."""
+    forward = torch.compile(backend.forward, dynamic=True)
+    for cost in _COMPILED_COSTS[backend.kind]:
+        run(device, backend, forward, backend.samples(cost))
+    return forward
+
+
+def _in_short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

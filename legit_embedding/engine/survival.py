@@ -1,0 +1,148 @@
+"""What becomes of a batch that failed: one bad item costs itself only."""
+
+from __future__ import annotations
+
+import logging
+import time
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+import torch
+
+from legit_embedding.errors import TaskError
+
+if TYPE_CHECKING:
+    from legit_embedding.engine.answers import Answers
+    from legit_embedding.engine.batch import Batch
+    from legit_embedding.engine.custody import Custody
+    from legit_embedding.engine.device import Device
+    from legit_embedding.engine.lane import Lane
+
+logger = logging.getLogger(__name__)
+
+RETRY_DELAYS_S = (0.05, 0.25, 1.0)
+"""Waits before an item that ran out of memory all alone is tried again, in seconds."""
+
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
+_DEVICE_SIGNS = ("cuda error", "cudnn error", "cudnn_status", "cublas_status", "cusolver", "device-side assert")
+_ACCELERATOR_ERROR: type[BaseException] = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)  # torch >= 2.8
+_DETAIL_LENGTH = 300
+
+
+class DeviceLostError(RuntimeError):
+    """The device is broken for good; only a new process can use it again."""
+
+
+class Fault(Enum):
+    """What kind of failure an error is."""
+
+    MEMORY = auto()
+    DEVICE = auto()
+    BATCH = auto()
+
+
+def diagnose(error: BaseException, device: Device) -> Fault:
+    """Tell lack of memory, a broken device and anything else apart."""
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return Fault.MEMORY
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS):
+        return Fault.MEMORY
+    if isinstance(error, _ACCELERATOR_ERROR) or any(sign in text for sign in _DEVICE_SIGNS):
+        # Many of these concern one batch only, an impossible launch for example. A broken device fails at anything.
+        return Fault.DEVICE if _is_broken(device) else Fault.BATCH
+    return Fault.BATCH
+
+
+def _is_broken(device: Device) -> bool:
+    try:
+        device.probe()
+    except Exception:
+        logger.exception("The device does not even do something trivial any more")
+        return True
+    return False
+
+
+class Survival:
+    """Decides what is tried again and what is answered. Belongs to the loop's thread."""
+
+    def __init__(self, device: Device, answers: Answers, custody: Custody) -> None:
+        self._device = device
+        self._answers = answers
+        self._custody = custody
+
+    def handle(self, lane: Lane, batch: Batch, error: BaseException) -> None:
+        """Split a batch that failed, let it try again, or answer its last item.
+
+        Raises:
+            DeviceLostError: the device is broken for good; the batch is untouched.
+        """
+        fault = diagnose(error, self._device)
+        if fault is Fault.DEVICE:
+            message = f"the device is broken for good: {_in_short(error)}"
+            raise DeviceLostError(message) from error
+        if fault is Fault.MEMORY:
+            # The frames of the failed call hold its tensors.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
+            self._out_of_memory(lane, batch)
+        else:
+            self._failed(lane, batch, error)
+
+    def _out_of_memory(self, lane: Lane, batch: Batch) -> None:
+        lane.counters.ooms += 1
+        self._device.release_cache()
+        if len(batch.deliveries) > 1:
+            self._make_smaller(lane, batch)
+        elif batch.lone_failures < len(RETRY_DELAYS_S):
+            batch.not_before = time.monotonic() + RETRY_DELAYS_S[batch.lone_failures]
+            batch.lone_failures += 1
+            lane.retry(batch)
+        else:
+            self._give_up(lane, batch)
+
+    def _make_smaller(self, lane: Lane, batch: Batch) -> None:
+        # Once for a batch, however often its parts fail: whether its size or one of its items is to blame, the next
+        # batch will show.
+        if batch.memory_failed_at is None:
+            batch.memory_failed_at = lane.ceiling.shrink(batch.cost)
+            logger.warning(
+                "%s ran out of memory at batch cost %d: largest batch now %d", lane.name, batch.cost, lane.ceiling.cost
+            )
+        self._split(lane, batch)
+
+    def _give_up(self, lane: Lane, batch: Batch) -> None:
+        if batch.memory_failed_at is not None:
+            lane.ceiling.restore(batch.memory_failed_at)
+        tries = len(RETRY_DELAYS_S) + 1
+        detail = f"the device ran out of memory {tries} times on this item alone: make it smaller or try again later"
+        self._answer(batch, TaskError("model_failed", detail))
+
+    def _failed(self, lane: Lane, batch: Batch, error: BaseException) -> None:
+        if len(batch.deliveries) > 1:
+            logger.warning("%d items failed together on %s, trying halves: %r", len(batch.deliveries), lane.name, error)
+            self._split(lane, batch)
+            return
+        logger.error("%s failed on one item", lane.name, exc_info=error)
+        if batch.split:
+            answer = TaskError("poisoned", f"the model fails on this item, also without its batch: {_in_short(error)}")
+        else:
+            answer = TaskError("model_failed", f"the model failed on this item: {_in_short(error)}")
+        self._answer(batch, answer)
+
+    def _split(self, lane: Lane, batch: Batch) -> None:
+        if not batch.claim():
+            return
+        for half in batch.halves():
+            if self._custody.take(half):
+                lane.retry(half)
+        self._custody.release(batch)
+
+    def _answer(self, batch: Batch, error: TaskError) -> None:
+        if batch.claim():
+            self._answers.fail(batch.deliveries, error)
+        self._custody.release(batch)
+
+
+def _in_short(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return text[:_DETAIL_LENGTH]

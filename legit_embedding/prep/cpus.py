@@ -1,0 +1,103 @@
+"""How many cores this process may use, and keeping a thread to one of them."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_MOUNT = Path("/sys/fs/cgroup")
+
+
+def available_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
+    """The cores that this process may really use: its affinity, or its container's quota where that is smaller.
+
+    Args:
+        membership: the file that names the process's control groups.
+        mount: where the control group hierarchies are mounted.
+    """
+    # Part of a core is worth a thread: a quota of 1.5 cores keeps two threads busy three quarters of the time.
+    quota = math.ceil(cgroup_quota(membership, mount))
+    return max(1, min(_affinity(), quota)) if quota else _affinity()
+
+
+def cgroup_quota(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> float:
+    """The smallest CPU quota of the process's control groups, in cores; 0 where there is none."""
+    return min((quota for folder in _folders(membership, mount) for quota in _quotas(folder)), default=0.0)
+
+
+def keep_to_one_core() -> None:
+    """Make torch compute on the calling thread alone, whatever the other threads use.
+
+    Prep has as many threads as there are cores: if each fanned out over all of them, they would fight each other and
+    the device loop's thread. `torch.set_num_threads` is not enough: it sets the calling thread and also every thread
+    that comes to torch later, the loop's included. OpenMP's own setter is private to the calling thread.
+    """
+    import torch
+
+    torch.get_num_threads()  # a thread's first question sets it up from the global default, so ask before changing it
+    setter = _openmp_setter()
+    if setter is None:
+        torch.set_num_threads(1)
+    else:
+        setter(1)
+
+
+@cache
+def _openmp_setter() -> Callable[[int], None] | None:
+    import torch
+
+    try:
+        # A symbol is looked up in the library's dependencies too: this is the OpenMP that torch itself uses.
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        setter: Callable[[int], None] = library.omp_set_num_threads
+    except (OSError, AttributeError):  # another platform's library, or a torch built without OpenMP
+        return None
+    return setter
+
+
+def _affinity() -> int:
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _folders(membership: Path, mount: Path) -> Iterator[Path]:
+    """Every folder whose quota binds the process: its own groups and all above them, of both versions of cgroups."""
+    for line in _read(membership).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Inside a container the path may be the host's while the mount shows only our part: the top is asked as well.
+        root = mount / controllers if controllers else mount
+        group = root / path.strip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(root))
+
+
+def _quotas(folder: Path) -> Iterator[float]:
+    yield from _ratio(_read(folder / "cpu.max"))
+    yield from _ratio(f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}")
+
+
+def _ratio(text: str) -> Iterator[float]:
+    match text.split():
+        case [quota, period] if quota.isdigit() and period.isdigit() and int(quota) and int(period):
+            yield int(quota) / int(period)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

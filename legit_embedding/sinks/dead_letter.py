@@ -1,0 +1,116 @@
+"""Where a task ends that could not be delivered."""
+
+from __future__ import annotations
+
+import time
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ClusterCrossSlotError
+
+from legit_embedding.errors import TaskError
+from legit_embedding.link import Script
+from legit_embedding.messages import Address, Result
+from legit_embedding.sinks.answer import Answer
+from legit_embedding.sinks.commit import wire
+from legit_embedding.sinks.routing import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from legit_embedding.config import StreamConfig
+    from legit_embedding.link import Argument, Link
+    from legit_embedding.sources.entries import Entry
+
+MAX_DELIVERIES = "max_deliveries"
+"""The ``dead_reason`` of a task that was tried as often as it may be, and never answered."""
+
+_MOST_ARGUMENTS = 7000
+"""Lua cannot pass more to one call."""
+
+SCRIPT = Script(files(__package__).joinpath("bury.lua").read_text(encoding="utf-8"))
+
+
+class DeadLetter:
+    """Buries tasks of the stream: their fields go to the dead letter, and ``dead_letter`` is their answer.
+
+    Args:
+        config: the streams.
+        worker: the identity: the consumer that owns what is buried, and the answer's ``worker``.
+    """
+
+    def __init__(self, config: StreamConfig, worker: str) -> None:
+        self._config = config
+        self._worker = worker
+        self._router = Router(config)
+        self.buried = 0
+
+    async def bury(self, link: Link, entry: Entry, fields: Sequence[bytes]) -> bool:
+        """Bury one entry; False where it is not this worker's any more.
+
+        Args:
+            link: the server.
+            entry: the entry, and how often it was delivered.
+            fields: its fields as they were sent.
+
+        Raises:
+            RedisError: it is not buried, or the outcome is unknown.
+        """
+        detail = f"it was delivered {entry.deliveries} times, and no worker lived to answer it"
+        dead: list[Argument] = [*fields, *self._epitaph(entry, detail)]
+        answer = Answer.of(
+            Result(Address.read(entry.raw, entry.origin.id), entry.origin, _error(detail)), lambda _: None
+        )
+        answer.route(self._router)
+        answer_fields = _flat({name: wire(value) for name, value in answer.fields(self._worker).items()})
+        at_once = self._at_once if len(dead) < _MOST_ARGUMENTS else self._in_turn
+        try:
+            done = await at_once(link, entry.origin.id, dead, answer.stream, answer_fields)
+        except ClusterCrossSlotError:
+            done = await self._in_turn(link, entry.origin.id, dead, answer.stream, answer_fields)
+        self.buried += done
+        return done
+
+    async def _at_once(
+        self, link: Link, entry_id: str, dead: list[Argument], stream: str, answer: list[Argument]
+    ) -> bool:
+        config = self._config
+        keys: list[Argument] = [config.tasks, config.dead_letter, wire(stream), config.results]
+        head: list[Argument] = [config.group, self._worker, entry_id, config.result_maxlen, len(dead)]
+        return bool(await link.run(SCRIPT, keys, [*head, *dead, *answer]))
+
+    async def _in_turn(
+        self, link: Link, entry_id: str, dead: list[Argument], stream: str, answer: list[Argument]
+    ) -> bool:
+        """As the script, for what it cannot do: streams in different cluster slots, thousands of fields."""
+        config = self._config
+        pending = await link.call("XPENDING", config.tasks, config.group, entry_id, entry_id, 1)
+        if not pending or pending[0][1].decode() != self._worker:
+            return False
+        await link.call("XADD", config.dead_letter, "*", *dead)
+        await link.pipeline([["XADD", wire(stream), "*", *answer]])
+        await link.call("XACK", config.tasks, config.group, entry_id)
+        await link.call("XDEL", config.tasks, entry_id)
+        return True
+
+    def _epitaph(self, entry: Entry, detail: str) -> list[Argument]:
+        said: dict[str, Argument] = {
+            "dead_reason": MAX_DELIVERIES,
+            "dead_detail": detail,
+            "deliveries": entry.deliveries,
+            "original_stream": self._config.tasks,
+            "original_id": entry.origin.id,
+            "dead_at": int(time.time() * 1000),
+        }
+        return _flat(said)
+
+
+def _flat(fields: Mapping[str, Argument]) -> list[Argument]:
+    flat: list[Argument] = []
+    for name, value in fields.items():
+        flat += (name, value)
+    return flat
+
+
+def _error(detail: str) -> TaskError:
+    return TaskError("dead_letter", f"{detail}; it is in the dead letter, from where it can be requeued")

@@ -1,0 +1,152 @@
+"""What stands in the task stream, and the task object in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from legit_embedding.errors import TaskError
+from legit_embedding.messages import IMAGE_FIELDS, Origin, TaskObject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PAYLOAD = "payload"
+
+_INTEGER = re.compile(r"-?\d{1,18}")
+_BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One task of the stream, as its producer sent it."""
+
+    raw: dict[str, Any]
+    """What `TaskObject.parse` takes; ``task_id`` is there even if the producer sent none."""
+    origin: Origin
+    deliveries: int = 1
+    """How often it was given to a worker, this time included."""
+    error: TaskError | None = None
+    """``invalid_task`` where it is wrong in a way that `raw` does not show; `raw` still has the address."""
+
+    @classmethod
+    def read(cls, entry_id: str, fields: Sequence[bytes], deliveries: int = 1) -> Entry:
+        """Read an entry of either layout (CONTRACT section 3).
+
+        Args:
+            entry_id: its id, which stands in for a missing ``task_id``.
+            fields: names and values in turn, as Redis gives them.
+            deliveries: how often it was delivered, this time included.
+        """
+        # Bytes that are no UTF-8 become surrogates: no model takes them, and an answer that echoes them is exact.
+        texts = [field.decode("utf-8", "surrogateescape") for field in fields]
+        pairs = dict(zip(texts[::2], texts[1::2], strict=True))
+        payload = pairs.pop(PAYLOAD, None)
+        raw, error = _flat(pairs), None
+        if payload is not None:
+            try:
+                raw |= _object(payload)
+            except ValueError as problem:
+                error = TaskError("invalid_task", f"{PAYLOAD}: {problem}")
+        error = error or _check_text(raw)
+        if raw.get("metadata") == []:
+            raw["metadata"] = {}  # PHP writes an empty map so
+        if not raw.get("task_id"):
+            raw["task_id"] = entry_id
+        return cls(raw, Origin("stream", entry_id), deliveries, error)
+
+
+def _flat(pairs: dict[str, str]) -> dict[str, Any]:
+    """A task object from fields that are all text. Empty ones are absent ones: PHP writes null so."""
+    serialized = _is_serialized(pairs.values())
+    raw: dict[str, Any] = {}
+    for name, value in pairs.items():
+        text = _unquoted(value) if serialized or name != "text" else value
+        if name == "text" or text not in ({"", "null"} if serialized else {""}):
+            raw[name] = _typed(name, text)
+    if raw.get("text") in {"", "null" if serialized else ""} and any(name in raw for name in IMAGE_FIELDS):
+        del raw["text"]
+    return raw
+
+
+def _typed(name: str, text: str) -> object:
+    """The value that a JSON task object would have; text that does not fit is left for the task's own check."""
+    if name == "deadline":
+        return int(text) if _INTEGER.fullmatch(text) else text
+    if name == "return_embedding":
+        return _BOOLEANS.get(text.lower(), text)
+    if name == "metadata":
+        try:
+            return _json(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _check_text(raw: dict[str, Any]) -> TaskError | None:
+    """An error for the first field of text that is not Unicode: broken UTF-8, or half of a surrogate pair."""
+    for name in TaskObject.model_fields:
+        value = raw.get(name)
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return TaskError("invalid_task", f"{name}: it is not UTF-8 text")
+    return None
+
+
+def _is_serialized(values: Iterable[str]) -> bool:
+    """Whether a serializer wrote these values: then all of them are JSON, and a quoted text is not a quotation."""
+    values = list(values)
+    if not any(value.startswith('"') for value in values):
+        return False
+    try:
+        for value in values:
+            _json(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        try:
+            text = _json(value)
+        except ValueError:
+            return value
+        if isinstance(text, str):
+            return text
+    return value
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object in this text, which a serializer may have made a JSON string.
+
+    Raises:
+        ValueError: there is none; a sentence that says so.
+    """
+    try:
+        value = _json(text)
+        value = _json(value) if isinstance(value, str) else value
+    except ValueError as error:
+        message = f"it is not JSON: {error}"
+        raise ValueError(message) from None
+    if not isinstance(value, dict):
+        message = f"expected a JSON object, got {type(value).__name__}"
+        raise ValueError(message)  # noqa: TRY004 - it speaks of a producer's data, not of an argument
+    return value
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        message = "it is nested too deeply"
+        raise ValueError(message) from None
+
+
+def _refuse(constant: str) -> None:
+    message = f"{constant} is not a JSON value"
+    raise ValueError(message)

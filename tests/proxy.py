@@ -1,0 +1,101 @@
+"""A TCP proxy that stands between a client and a server, and gets in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_CHUNK = 64 * 1024
+
+
+class Proxy:
+    """Passes bytes on, late and for a while.
+
+    Args:
+        url: the server behind.
+        delay_s: how long every byte is under way, in each direction.
+        cut_after: the mean number of bytes after which a connection is cut, in the middle of whatever it carries; each
+            direction of each connection draws its own. 0 never cuts.
+        seed: for the draws.
+    """
+
+    def __init__(self, url: str, *, delay_s: float = 0.0, cut_after: int = 0, seed: int = 0) -> None:
+        target = urlsplit(url)
+        self._host, self._port, self._path = target.hostname, target.port, target.path
+        self._delay_s = delay_s
+        self.cut_after = cut_after
+        self.cuts = 0
+        self._random = random.Random(seed)
+        self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
+        self._thread = Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.url = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _listen(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        return f"redis://127.0.0.1:{port}{self._path}"
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.CancelledError):
+            up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+            ways = [self._pass(reader, up_writer), self._pass(up_reader, writer)]
+            tasks = [asyncio.ensure_future(way) for way in ways]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                up_writer.transport.abort()
+        writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        sender = asyncio.ensure_future(self._send(queue, writer))
+        left = self._random.expovariate(1 / self.cut_after) if self.cut_after else float("inf")
+        try:
+            while left > 0 and (chunk := await reader.read(_CHUNK)):
+                part = chunk if len(chunk) < left else chunk[: int(left)]
+                left -= len(chunk)
+                queue.put_nowait((self._loop.time() + self._delay_s, part))
+            self.cuts += left <= 0
+            queue.put_nowait((self._loop.time() + self._delay_s, b""))
+            await sender
+        finally:
+            sender.cancel()
+
+    async def _send(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        while True:
+            due, chunk = await queue.get()
+            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            if not chunk:
+                return
+            writer.write(chunk)
+            await writer.drain()
