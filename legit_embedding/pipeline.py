@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from legit_embedding.messages import Origin, Result, Written
     from legit_embedding.sources.streams import StreamSource
 
+TEXTS_AT_ONCE = 32
+"""How many waiting texts a prep thread tokenises together."""
 CLOSE_S = 5.0
 """How long results that are being written may take when the pipeline stops, in seconds."""
 
@@ -83,6 +85,7 @@ class Pipeline:
             has_room=self._has_room,
             threads=threads,
             on_crash=_answer_crash,
+            batch=self._prep_batch,
         )
         self._sources: list[StreamSource] = []
         self._changed = threading.Condition()
@@ -200,6 +203,10 @@ class Pipeline:
             raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")
         job.model = self.registry.resolve(work.model if work is not None else None, job.kind)
         job.check_deadline()
+
+    def _prep_batch(self, model: str) -> int:
+        # Texts gain from being tokenised together; an image may have to be downloaded first.
+        return TEXTS_AT_ONCE if self.settings.models[model].kind == "text" else 1
 
     def _has_room(self, model: str) -> bool:
         return self.writer.has_room() and self.engine.has_room(model)

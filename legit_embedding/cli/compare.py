@@ -40,7 +40,10 @@ FILE = ".jsonl"
 @click.option("--min-cosine", type=click.FloatRange(-1, 1), default=0.999, show_default=True, help="The limit.")
 @click.option("--subset", is_flag=True, help="RIGHT holds only some of the tasks: what it lacks is not missing.")
 @click.option(
-    "--shadow", type=click.FloatRange(0, 100), metavar="SHARE", help="RIGHT holds the copies of this share of LEFT."
+    "--shadow",
+    type=click.FloatRange(0, 100),
+    metavar="SHARE",
+    help="RIGHT holds the copies of this share of LEFT; only those count.",
 )
 @click.option("--since", type=age, metavar="AGE", help="What only one side has, and wrote longer ago, is not missing.")
 @click.option(
@@ -118,7 +121,7 @@ def _compare(stack: ExitStack, sources: list[Source], tally: Tally, expected: Ex
     left, right = (stack.enter_context(Spill()) for _ in sources)
     progress = stack.enter_context(_progress())
     left.fill(_in_shadow(_read(sources[0], progress), shadow))
-    right.fill(_read(sources[1], progress))
+    right.fill(_in_shadow(_read(sources[1], progress), shadow))
     pairing = progress.add_task("pairing", total=BUCKETS)
     pair(left, right, tally, expected, lambda: progress.advance(pairing))
 
@@ -143,4 +146,5 @@ def _progress() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console(stderr=True), transient=True)
+    screen = console(stderr=True)
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)

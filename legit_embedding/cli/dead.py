@@ -12,7 +12,7 @@ import click
 from legit_embedding.cli.connection import connected
 from legit_embedding.cli.dead_letter import PAGE, DeadLetter
 from legit_embedding.cli.entries import FIRST, age, entry_id, texts
-from legit_embedding.cli.terminal import console, count, duration, print_json, say, size, table, value
+from legit_embedding.cli.terminal import console, count, counted, duration, print_json, say, size, table, value
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def requeue(ids: tuple[str, ...], everything: bool, reason: str, as_json: bool) 
             problems = sum(outcome.problem is not None for outcome in outcomes)
             done, left = done + len(outcomes) - problems, left + problems
     if not as_json:
-        click.echo(f"{count(done)} back in the task stream, {count(left)} left where they were")
+        click.echo(f"{count(done)} back in the task stream, {count(left)} left in {letter.stream}")
     if left:
         raise click.exceptions.Exit(1)
 
@@ -140,7 +140,7 @@ def purge(ids: tuple[str, ...], everything: bool, reason: str, yes: bool, as_jso
     purged = chosen = 0
     with _dead_letter() as letter:
         if not yes:
-            click.confirm(f"{_described(ids, reason)} of {letter.stream}: throw away for good?", abort=True, err=True)
+            click.confirm(f"Throw away {_described(ids, reason)} of {letter.stream} for good?", abort=True, err=True)
         for page in _chosen(letter, ids, reason):
             purged, chosen = purged + letter.purge(page), chosen + len(page)
     if as_json:
@@ -151,7 +151,7 @@ def purge(ids: tuple[str, ...], everything: bool, reason: str, yes: bool, as_jso
 
 def _described(ids: tuple[str, ...], reason: str) -> str:
     if ids:
-        return f"{count(len(ids))} entries"
+        return counted(len(ids), "entry", "entries")
     return f"every entry with the reason {reason!r}" if reason else "every entry"
 
 

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from legit_embedding.cli.outputs import create
-from legit_embedding.cli.terminal import count
+from legit_embedding.cli.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,8 +67,12 @@ class NpyFile:
         """Close both files."""
         with self._array, self._ids:
             self._complete()
-        words = f"{count(self._rows)} vectors of {self._dim or 0} numbers in {self.path}, their ids in {self.ids_path}"
-        return f"{words}; {count(self._left_out)} results without a vector left out" if self._left_out else words
+        words = f"{counted(self._rows, 'vector', 'vectors')} of {self._dim or 0} numbers in {self.path}, their ids in {self.ids_path}"
+        return (
+            f"{words}; {counted(self._left_out, 'result', 'results')} without a vector left out"
+            if self._left_out
+            else words
+        )
 
     def _read(self, entry: ResultEntry) -> NDArray[np.float32] | None:
         try:

@@ -9,7 +9,7 @@ import click
 
 from legit_embedding.cli.outputs import create
 from legit_embedding.cli.results import NUMBERS
-from legit_embedding.cli.terminal import count
+from legit_embedding.cli.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ class ParquetFile:
         with self._file:
             self._flush()
             self._writer.close()
-        return f"{count(self._rows)} results in {self._path}"
+        return f"{counted(self._rows, 'result', 'results')} in {self._path}"
 
     def _flush(self) -> None:
         if self._waiting:

@@ -13,12 +13,13 @@ from redis.exceptions import RedisError
 from legit_embedding.cli.connection import connected
 from legit_embedding.cli.failures import one_line
 from legit_embedding.cli.feeder import Feeder, Progress
+from legit_embedding.cli.progress import shown
 from legit_embedding.cli.sources import Options, open_source
-from legit_embedding.cli.terminal import console, count, print_json, rate, say
+from legit_embedding.cli.terminal import count, counted, print_json, rate, say
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from legit_embedding.cli.folder import By
 
@@ -27,7 +28,7 @@ class StoppedError(click.ClickException):
     """It ended early; says how far it came."""
 
     def __init__(self, why: str, progress: Progress) -> None:
-        done = f"{count(progress.sent)} tasks were sent"
+        done = f"{counted(progress.sent, 'task', 'tasks')} sent"
         if progress.uncertain:
             done += f", and whether the next {count(progress.uncertain)} arrived is not known"
         super().__init__(f"{why.rstrip('.')}; {done}; go on with --skip {progress.position}")
@@ -89,7 +90,7 @@ def submit(  # noqa: PLR0913 - one argument an option
     options = Options({name: given for name, given in fields.items() if given is not None}, by, skip)
     with connected(settings) as client, open_source(source, options, settings, left_out) as tasks:
         progress = Progress(position=skip)
-        with _bar(tasks.total, progress) as on_change, _telling_where_it_stopped(progress):
+        with shown(tasks.total, progress) as on_change, _telling_where_it_stopped(progress):
             Feeder(client, settings.streams.tasks, max_length, progress, on_change).feed(tasks.items)
     _sum_up(settings.streams.tasks, progress, left_out.count, as_json=as_json)
 
@@ -118,38 +119,17 @@ def _telling_where_it_stopped(progress: Progress) -> Iterator[None]:
         raise StoppedError(why, progress) from error
 
 
-@contextmanager
-def _bar(total: int | None, progress: Progress) -> Iterator[Callable[[int | None], None]]:
-    """A progress bar on a terminal's standard error; what it yields moves it."""
-    from rich import progress as bars
-
-    columns = (
-        bars.SpinnerColumn(),
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TimeRemainingColumn(),
-    )
-    screen = console(stderr=True)
-    with bars.Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
-        line = bar.add_task("sending", total=total)
-
-        def move(length: int | None) -> None:
-            what = "sending" if length is None else f"waiting, the stream holds {count(length)}"
-            bar.update(line, completed=progress.sent, description=what)
-
-        yield move
-
-
 def _sum_up(stream: str, progress: Progress, left_out: int, *, as_json: bool) -> None:
     if as_json:
         seconds, waited = round(progress.seconds, 3), round(progress.waited_s, 3)
         summary = {"stream": stream, "sent": progress.sent, "left_out": left_out, "seconds": seconds}
         print_json(summary | {"per_s": round(progress.per_s, 3), "waited_s": waited})
         return
-    words = f"{count(progress.sent)} tasks into {stream} in {progress.seconds:.1f} s, {rate(progress.per_s)}"
+    words = (
+        f"{counted(progress.sent, 'task', 'tasks')} into {stream} in {progress.seconds:.1f} s, {rate(progress.per_s)}"
+    )
     if progress.waited_s:
         words += f"; {progress.waited_s:.1f} s of it waiting for the stream to become shorter"
     if left_out:
-        words += f"; {count(left_out)} files left out"
+        words += f"; {counted(left_out, 'file', 'files')} left out"
     click.echo(words)

@@ -100,6 +100,11 @@ def count(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """A number of things."""
+    return f"{count(number)} {one if number == 1 else many}"
+
+
 def rate(per_second: float | None) -> str:
     """How many a second."""
     return UNKNOWN if per_second is None else f"{per_second:,.1f}/s"

@@ -131,8 +131,7 @@ class OpenClipModel:
             field = "pretrained" if checkpoint else "name"
             reason = f"cannot load {getattr(self.config, field)!r}: {error}"
             raise misconfigured(self.name, field, reason) from error
-        visual: torch.nn.Module = model.visual
-        return visual
+        return model.get_submodule("visual")
 
     def _pretrained(self, checkpoint: str | None) -> torch.nn.Module:
         model: torch.nn.Module = open_clip.create_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionWithTraceback
@@ -72,7 +73,7 @@ class EmbeddingRequest(Request):
         tasks = raw if isinstance(raw, list) else [raw]
         waiting = set(range(len(tasks)))
 
-        def answered(index: int) -> None:
+        def answered(index: int, _: object) -> None:
             waiting.discard(index)
             if not waiting:
                 announce(reason, terminated, signum, expired)
@@ -80,7 +81,7 @@ class EmbeddingRequest(Request):
         for index, each in enumerate(tasks):
             source = f"{self.id}:{index}" if isinstance(raw, list) else self.id
             origin = Origin("celery", source)
-            runtime.current().refuse(each, origin, error, lambda _, index=index: answered(index))
+            runtime.current().refuse(each, origin, error, partial(answered, index))
 
     def _pool_job(self) -> PoolJob | None:
         reference = self._apply_result

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
+_PORTS = 1 << 16
 _KEPT_CONNECTIONS = 64
 _KEEP_S = 15.0
 _LONGEST_SHOWN = 200
@@ -77,8 +78,8 @@ class Fetcher:
             raise TaskError(
                 "fetch_refused", f"only {allowed} URLs are fetched, and this one's scheme is {parsed.scheme[:20]!r}"
             )
-        if not parsed.host:
-            raise TaskError("fetch_refused", "image_url: the URL names no host")
+        if not parsed.host or not 0 < (parsed.port or 1) < _PORTS:
+            raise TaskError("fetch_refused", "image_url: the URL names no host, or no port that there is")
         return parsed
 
     def _get(self, url: httpx.URL) -> bytes | str:
@@ -145,9 +146,8 @@ def _bad_status(url: httpx.URL, status: int) -> TaskError:
 
 def _may_change(error: Exception) -> bool:
     """Whether a failure of the network may be over at the next attempt."""
-    cause = error.__cause__
-    if isinstance(cause, gaierror):
-        return cause.errno == EAI_AGAIN
-    return not isinstance(cause, ssl.SSLCertVerificationError | UnicodeError) and not isinstance(
-        error, httpcore.LocalProtocolError
-    )
+    reason = error.__cause__ or error.__context__  # httpcore clears the cause on the way
+    if isinstance(reason, gaierror):
+        return reason.errno == EAI_AGAIN
+    permanent = (ssl.SSLCertVerificationError, UnicodeError)
+    return not isinstance(reason, permanent) and not isinstance(error, httpcore.LocalProtocolError)

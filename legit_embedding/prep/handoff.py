@@ -43,7 +43,7 @@ class HandOffDirectory:
                 return _read_array(file)
         except FileNotFoundError:
             raise _refused(path, "is not there: finished already, or from another machine") from None
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # numpy's reader raises whatever comes along
             raise _refused(path, f"is not what a hand-off has to be: {_reason(error)}") from None
 
     def write(self, array: NDArray[np.generic]) -> Path:

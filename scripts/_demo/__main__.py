@@ -123,13 +123,11 @@ def _embed(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> list[An
 
 
 def _show_models(answers: Sequence[Answer], exchange: Exchange) -> None:
-    table = Table("model", "items", "dimensions", "batches", "mean batch")
-    batching = exchange.batching()
+    table = Table("model", "items", "dimensions", "mean batch")
+    means = exchange.mean_batches()
     for model in sorted({answer.model for answer in answers}):
-        dimensions = next(len(answer.vector) for answer in answers if answer.model == model)
-        stats = batching[model]
-        mean = f"{stats['batch-size-avg']:.1f}"
-        table.add_row(model, str(stats["items"]), str(dimensions), str(stats["batches"]), mean)
+        vectors = [answer.vector for answer in answers if answer.model == model]
+        table.add_row(model, str(len(vectors)), str(len(vectors[0])), f"{means[model]:.1f}")
     console.print(table)
 
 

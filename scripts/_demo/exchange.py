@@ -118,11 +118,11 @@ class Exchange:
             message = f"{self._sent} tasks were answered {written} times"
             raise DemoError(message)
 
-    def batching(self) -> dict[str, dict[str, Any]]:
-        """What the worker's pool says of its batches, by model."""
+    def mean_batches(self) -> dict[str, float]:
+        """How large the worker's batches were on average, by model, as its pool tells anyone who asks."""
         replies = self._celery.control.inspect(timeout=10.0, limit=1).stats() or {}
         for stats in replies.values():
-            return dict(stats["pool"]["batching"])
+            return dict(stats["pool"]["batch-size-avg"])
         message = "the worker does not answer `inspect stats`"
         raise DemoError(message)
 

@@ -64,7 +64,7 @@ def places(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def client(servers: Servers, site: str, places: dict[str, Path]) -> Iterator[Client]:
     url = servers.flushed("valkey")
-    faulty = {"kind": "text", "backend": "tests.faulty_model:FaultyModel"}
+    faulty = {"kind": "text", "backend": "tests.faulty_model:FaultyModel", "linger_ms": 500}
     config = {
         "models": {
             "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-B-32", "pretrained": "random:0"},
@@ -135,9 +135,9 @@ CASES = [
     ("too late", PREPARE_TEXT, {"text": "x", "deadline": 1}, "expired", "deadline"),
     ("foreign stream", PREPARE_TEXT, {"text": "x", "reply_to": "sessions"}, "reply_to_refused", "sessions"),
     ("hand-off outside", EMBED_TEXT, {"path": "/etc/hostname", "model": "minilm"}, "handoff_refused", ""),
-    ("poison in a batch", PREPARE_TEXT, {"text": "poison", "model": "faulty"}, "poisoned", ""),
-    ("poison alone", PREPARE_TEXT, {"text": "poison", "model": "lonely"}, "model_failed", ""),
-    ("not a number", PREPARE_TEXT, {"text": "nan", "model": "faulty"}, "non_finite", ""),
+    ("poison in a batch", PREPARE_TEXT, {"text": "<poison>", "model": "faulty"}, "poisoned", ""),
+    ("poison alone", PREPARE_TEXT, {"text": "<poison>", "model": "lonely"}, "model_failed", ""),
+    ("not a number", PREPARE_TEXT, {"text": "<nan>", "model": "faulty"}, "non_finite", ""),
 ]
 
 

@@ -174,7 +174,7 @@ def test_requeue_leaves_what_cannot_go_back_where_it_is(cli: Cli, client: redis.
     assert problems[4] is None
     assert [entry.decode() for entry, _ in client.xrange(DEAD)] == [foreign, empty, wide]
     result = cli("dead", "requeue", foreign, code=1)
-    assert "0 back in the task stream, 1 left" in result.stdout
+    assert "0 back in the task stream, 1 left in embedding_tasks:dead" in result.stdout
     assert result.stderr == f'{foreign}: it came from the stream "other_tasks", not from "embedding_tasks"\n'
 
 
@@ -191,7 +191,7 @@ def test_purge_asks_first(cli: Cli, client: redis.Redis) -> None:
     cli("dead", "purge", "--all", stdin="n\n", code=1)
     assert client.xlen(DEAD) == 3
     result = cli("dead", "purge", ids[1], stdin="y\n")
-    assert "throw away for good?" in result.stderr
+    assert "Throw away 1 entry of embedding_tasks:dead for good?" in result.stderr
     assert "1 thrown away" in result.stdout
     assert [entry.decode() for entry, _ in client.xrange(DEAD)] == [ids[0], ids[2]]
 

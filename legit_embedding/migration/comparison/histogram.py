@@ -50,7 +50,7 @@ class _Chart:
             self._pen.line((_LEFT, y, WIDTH - _RIGHT, y), _PALE if step else _INK)
             self._pen.text((_LEFT - 12, y), f"{count:,}", _GREY, _font(15), anchor="rm")
         for decade in range(_DECADES[0], _DECADES[1]):
-            label = f"≤1e{decade}" if 10.0**decade <= NEAREST else f"1e{decade}"
+            label = f"to 1e{decade}" if 10.0**decade <= NEAREST else f"1e{decade}"
             self._pen.text((self._x(decade), HEIGHT - _BOTTOM + 12), label, _GREY, _font(15), anchor="mt")
         middle = (_LEFT + WIDTH - _RIGHT) / 2
         self._pen.text((middle, HEIGHT - 28), "distance, 1 - cosine", _INK, _font(17), anchor="mm")

@@ -50,7 +50,8 @@ class Record:
     @classmethod
     def restored(cls, header: bytes, vector: bytes) -> Record:
         """The record that `header` was made from."""
-        return cls(*json.loads(header), vector=vector)
+        task_id, status, model, error, at_ms = json.loads(header)
+        return cls(task_id, status, model, error, at_ms, vector)
 
     @property
     def dim(self) -> int:

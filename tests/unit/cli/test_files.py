@@ -38,7 +38,7 @@ def test_an_array_and_its_ids(tmp_path: Path) -> None:
     assert all(np.array_equal(row, vector(number)) for row, number in zip(array, numbers, strict=True))
     assert ids(tmp_path / "v.ids.jsonl") == [f"t{number}" for number in numbers]
     assert "601 vectors of 4 numbers" in summary
-    assert summary.endswith("; 1 results without a vector left out")
+    assert summary.endswith("; 1 result without a vector left out")
 
 
 def test_an_array_can_be_read_before_it_is_closed(tmp_path: Path) -> None:

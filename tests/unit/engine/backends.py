@@ -26,7 +26,7 @@ LIMIT_S: Final = 20.0
 class Item(Delivery):
     """Counts its callbacks and keeps what they brought."""
 
-    __slots__ = ("number", "on_settled", "outcome", "settled", "times")
+    __slots__ = ("__weakref__", "number", "on_settled", "outcome", "settled", "times")
 
     def __init__(
         self, number: int, model: str = "images", length: int | None = None, deadline: float | None = None

@@ -11,6 +11,7 @@ from legit_embedding.engine.accumulator import ITEM_OVERHEAD_BYTES
 from legit_embedding.engine.engine import Engine
 from legit_embedding.errors import ConfigError
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
+from tests.unit.engine.devices import MeteredDevice
 from tests.waiting import wait_for
 
 
@@ -186,18 +187,20 @@ class TestPipelining:
         assert len(model.batches) == 19
 
     def test_a_batch_that_is_not_full_waits_for_company_while_the_device_is_busy(self, start_engine):
-        model = Model()
-        model.on_forward = lambda numbers: time.sleep(0.15)  # a device that takes this long
-        engine = start_engine(model)
+        model, gate = Model(), Gate()
+        engine = start_engine(model, device=MeteredDevice(lambda numbers: 30.0 if any(numbers) else 0.001))
         submit(engine, images(1))
-        finish(engine)  # now the engine has seen how long a batch takes
-        started = time.monotonic()
-        for number in range(2, 60):
-            submit(engine, images(number))
-            threading.Event().wait(0.002)
         finish(engine)
-        # One batch each time the device is nearly free, and not one for each item in between.
-        assert len(model.batches) <= 3 + (time.monotonic() - started) / 0.15
+        wait_for(lambda: engine.stats().on_device == 0, LIMIT_S, "the engine to see that batches take 30 s")
+        model.on_forward = gate
+        submit(engine, images(2))
+        assert gate.reached.wait(LIMIT_S)
+        submit(engine, images(3))
+        threading.Event().wait(0.05)  # time enough to launch it, if the engine did
+        submit(engine, images(4))
+        gate.open()
+        finish(engine)
+        assert model.batches == [[1], [2], [3, 4]]
 
     def test_linger_waits_for_a_full_batch_and_not_for_ever(self, start_engine):
         model = Model(max_batch=4)

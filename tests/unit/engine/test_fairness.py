@@ -23,13 +23,22 @@ def pretended_seconds(numbers: list[int]) -> float:
     return SECONDS["texts" if numbers[0] >= FIRST_TEXT else "images"]
 
 
-def run(make_engine: Callable[..., Engine], weights: dict[str, float], batches: dict[str, int]) -> list[str]:
+def first_takes_five_seconds(numbers: list[int]) -> float:
+    return 5.0 if numbers[0] == 1 else pretended_seconds(numbers)
+
+
+def run(
+    make_engine: Callable[..., Engine],
+    weights: dict[str, float],
+    batches: dict[str, int],
+    seconds: Callable[[list[int]], float] = pretended_seconds,
+) -> list[str]:
     """Let two models work off what waits for them; whose batches ran, in order."""
     order: list[str] = []
     images, texts = (Model(kind, max_batch=8, weight=weights[f"{kind}s"]) for kind in ("image", "text"))
     images.on_forward = lambda numbers: order.append("images")
     texts.on_forward = lambda numbers: order.append("texts")
-    engine = make_engine(images, texts, device=MeteredDevice(pretended_seconds))
+    engine = make_engine(images, texts, device=MeteredDevice(seconds))
     for number in range(1, 8 * batches["images"] + 1):
         engine.submit(Item(number))
     for number in range(8 * batches["texts"]):
@@ -50,6 +59,12 @@ def test_device_time_is_shared_by_weight_whatever_a_batch_takes(make_engine, wei
     used = used_while_both_waited(order)
     share = used["texts"] / sum(used.values())
     assert share == pytest.approx(weights["texts"] / sum(weights.values()), rel=0.1)
+
+
+def test_what_a_batch_takes_beyond_its_estimate_is_charged(make_engine):
+    order = run(make_engine, {"images": 1.0, "texts": 1.0}, {"images": 10, "texts": 800}, first_takes_five_seconds)
+    third_image = [at for at, name in enumerate(order) if name == "images"][2]
+    assert third_image >= 5.0 / SECONDS["texts"] * 0.75
 
 
 def test_a_text_waits_for_two_image_batches_at_most(make_engine):

@@ -15,13 +15,22 @@ from transformers import AutoConfig
 from tests.tiny_models import add_tiny_clips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_clips(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The tiny architectures are known."""
     add_tiny_clips(tmp_path_factory.mktemp("open_clip"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small models gain nothing from a second thread, and on a busy machine they wait for it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def by_open_clip(whole: Any, transform: Any, arrays: Sequence[NDArray[np.generic
     normalize = transform.transforms[-1]
     pixels = torch.stack([normalize(torch.from_numpy(array).float() / 255) for array in arrays])
     with torch.inference_mode():
-        vectors: torch.Tensor = whole.encode_image(pixels, normalize=True)
+        vectors: torch.Tensor = whole.eval().encode_image(pixels, normalize=True)
     return vectors
 
 

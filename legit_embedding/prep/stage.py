@@ -1,0 +1,223 @@
+"""The prep threads, and the jobs that wait for them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from legit_embedding.prep.cpus import keep_to_one_core
+from legit_embedding.prep.guard import cpu_only
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+JobT = TypeVar("JobT")
+
+BATCH = 16
+JITTER = 0.25
+LOOK_AGAIN_S = 0.25
+"""How long a model without room is left alone when nobody says that it has room again."""
+
+
+class PrepStage(Generic[JobT]):
+    """Threads that prepare jobs: first come, first served within a model, and the models in turn.
+
+    A thread takes what waits for one model, up to the batch and leaving the other threads their share: so texts that
+    wait together are tokenised together. A model whose accumulator has no room is passed over until `wake`.
+
+    Nothing is called with the stage's lock held, so `work`, `has_room` and `on_crash` may take locks under which others
+    call `submit` or `wake`.
+
+    Args:
+        work: prepares jobs of one model and passes each on; it must not raise.
+        has_room: whether a model's accumulator takes more; must be quick.
+        threads: how many threads.
+        on_crash: called with all the jobs that `work` was given, and the error, when it raised nevertheless.
+        batch: how many jobs of a model a thread takes at most. Where jobs do not gain from being prepared together, and
+            where one may be slow, as a download is, this is best 1.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[str, list[JobT]], None],
+        has_room: Callable[[str], bool],
+        threads: int,
+        on_crash: Callable[[list[JobT], BaseException], None],
+        batch: Callable[[str], int] = lambda _model: BATCH,
+    ) -> None:
+        self._work = work
+        self._has_room = has_room
+        self._wanted = threads
+        self._on_crash = on_crash
+        self._batch = batch
+        self._changed = threading.Condition()
+        self._running = False
+        self._numbers = itertools.count(1)
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._queues: dict[str, deque[JobT]] = {}  # in the order of the models' turns; none is empty
+        self._full: set[str] = set()
+        self._wakes = 0
+        self._later: list[tuple[float, int, str, JobT]] = []
+
+    def start(self) -> None:
+        """Start the threads; what was submitted before waits for this."""
+        with self._changed:
+            self._running = True
+            self._spawn()
+
+    def submit(self, model: str, job: JobT) -> None:
+        """Queue a job behind its model's others."""
+        with self._changed:
+            self._put(model, job)
+            if self._idle:
+                self._changed.notify()
+
+    def submit_later(self, model: str, job: JobT, delay_s: float) -> None:
+        """Queue a job when the delay is over, and up to a quarter later: what failed together comes back spread out."""
+        due = time.monotonic() + delay_s * (1 + random.uniform(0, JITTER))  # noqa: S311 - not for secrets
+        with self._changed:
+            heapq.heappush(self._later, (due, next(self._numbers), model, job))
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """Say that some model may have room again."""
+        with self._changed:
+            self._wakes += 1
+            if self._full:
+                self._full.clear()
+                self._changed.notify_all()
+
+    def resize(self, threads: int) -> None:
+        """Change the number of threads; those too many leave when they have finished what they are at."""
+        with self._changed:
+            self._wanted = threads
+            self._spawn()
+            self._changed.notify_all()
+
+    def waiting(self, model: str | None = None) -> int:
+        """The jobs that no thread has taken yet, those of a later attempt included."""
+        with self._changed:
+            queued = sum(len(queue) for name, queue in self._queues.items() if model in {None, name})
+            return queued + sum(model in {None, entry[2]} for entry in self._later)
+
+    def take_back(self) -> list[JobT]:
+        """Remove and return every job that no thread has taken."""
+        with self._changed:
+            jobs = [job for queue in self._queues.values() for job in queue]
+            jobs += [entry[3] for entry in sorted(self._later)]
+            self._queues.clear()
+            self._later.clear()
+            return jobs
+
+    def close(self, timeout: float) -> bool:
+        """Let the threads finish what they are at; False when some had not within `timeout` seconds."""
+        with self._changed:
+            self._running = False
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._threads, timeout)
+
+    def _put(self, model: str, job: JobT) -> None:
+        queue = self._queues.get(model)
+        if queue is None:
+            self._queues[model] = deque([job])
+        else:
+            queue.append(job)
+
+    def _spawn(self) -> None:
+        while self._running and len(self._threads) < self._wanted:
+            taken = {thread.name for thread in self._threads}
+            name = next(name for name in map("prep-{}".format, itertools.count(1)) if name not in taken)
+            thread = threading.Thread(target=self._serve, name=name, daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def _serve(self) -> None:
+        try:
+            keep_to_one_core()
+            with cpu_only():
+                while (model := self._next_model()) is not None:
+                    self._serve_model(model)
+        except BaseException:
+            logger.critical("A prep thread ended", exc_info=True)
+            raise
+        finally:
+            with self._changed:
+                self._threads.discard(threading.current_thread())
+                self._changed.notify_all()
+
+    def _next_model(self) -> str | None:
+        """Wait until a model has jobs and is not known to be full; None when this thread is to leave."""
+        with self._changed:
+            while self._running and len(self._threads) <= self._wanted:
+                self._bring_due()
+                for model in self._queues:
+                    if model not in self._full:
+                        return model
+                self._wait()
+            self._threads.discard(threading.current_thread())  # before another thread counts how many are too many
+            return None
+
+    def _wait(self) -> None:
+        self._idle += 1
+        timeouts = [LOOK_AGAIN_S] if self._full else []
+        if self._later:
+            timeouts.append(max(0.0, self._later[0][0] - time.monotonic()))
+        woken = self._changed.wait(min(timeouts, default=None))
+        self._idle -= 1
+        if not woken:
+            self._full.clear()
+
+    def _bring_due(self) -> None:
+        now = time.monotonic() if self._later else 0.0
+        while self._later and self._later[0][0] <= now:
+            _, _, model, job = heapq.heappop(self._later)
+            self._put(model, job)
+
+    def _serve_model(self, model: str) -> None:
+        wakes = self._wakes
+        jobs: list[JobT] = []
+        try:
+            if not self._has_room(model):
+                self._mark_full(model, wakes)
+                return
+            jobs = self._take(model)
+            if jobs:
+                self._work(model, jobs)
+        except BaseException as error:  # a thread that died would take its share of the speed along
+            logger.exception("Preparing for %s crashed", model)
+            self._crashed(jobs or self._take(model), error)
+
+    def _mark_full(self, model: str, wakes: int) -> None:
+        with self._changed:
+            if wakes == self._wakes:  # otherwise room may have appeared while the model was being asked
+                self._full.add(model)
+
+    def _take(self, model: str) -> list[JobT]:
+        """Take this thread's share of a model's jobs; the model's next turn is behind the others'."""
+        with self._changed:
+            queue = self._queues.pop(model, None)
+            if queue is None:
+                return []
+            share = -(-len(queue) // max(1, self._wanted))
+            jobs = [queue.popleft() for _ in range(min(share, self._batch(model)))]
+            if queue:
+                self._queues[model] = queue
+            # Another thread takes the rest, or keeps the time until the next retry.
+            if self._idle and (self._queues or self._later):
+                self._changed.notify()
+            return jobs
+
+    def _crashed(self, jobs: list[JobT], error: BaseException) -> None:
+        try:
+            self._on_crash(jobs, error)
+        except BaseException:
+            logger.exception("%d jobs are lost", len(jobs))
