@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TEXTS_AT_ONCE = 32
 """How many waiting texts a prep thread tokenises together."""
+LEAST_PREFETCH = 256
 CLOSE_S = 5.0
 """How long results that are being written may take when the pipeline stops, in seconds."""
 
@@ -166,8 +167,11 @@ class Pipeline:
 
     @property
     def prefetch(self) -> int:
-        """How many unacknowledged messages keep the device in full batches: twice the largest, within bounds."""
-        return min(self.settings.engine.max_in_flight, 2 * self.engine.largest_batch())
+        """How many unacknowledged messages keep the device in full batches.
+
+        Twice the largest batch, and no fewer than a mix of quick and slow models needs for the quick ones to be in it.
+        """
+        return min(self.settings.engine.max_in_flight, max(LEAST_PREFETCH, 2 * self.engine.largest_batch()))
 
     def resize(self, threads: int) -> None:
         """Change the number of prep threads."""

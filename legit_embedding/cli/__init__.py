@@ -16,6 +16,7 @@ COMMANDS = {
     "dead": "The tasks that could not be delivered: look, bring back, throw away.",
     "submit": "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
     "tail": "Read results, with their vectors decoded.",
+    "plan": "Measure the models on the device, and show how large their batches may be.",
     "doctor": "Check a deployment before the switch, and say what to mend.",
     "cutover": "Move tasks from the old fleet to the new worker, share by share, and back.",
     "compare": "Whether two sets of results agree, vector by vector.",

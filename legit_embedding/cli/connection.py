@@ -25,30 +25,25 @@ BLOCK_MS = 1000
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[redis.Redis]:
-    """A client whose replies are bytes; it has reached the server once.
+    """A client that has reached the server once.
+
+    Raises:
+        ConfigError: ``redis_url`` is no address.
+        RedisError: the server is away or refuses us.
+    """
+    with client(settings.redis_url) as reached:
+        reached.ping()
+        yield reached
+
+
+def client(url: str) -> redis.Redis:
+    """A client that has not connected yet; its replies are bytes.
 
     Nothing is tried again behind the caller's back: a repeated XADD would be a second task.
 
     Raises:
-        ConfigError: ``redis_url`` is no address. What it holds is not repeated: it may be a password.
-        RedisError: the server is away or refuses us.
+        ConfigError: it is no address. What it holds is not repeated: it may be a password.
     """
-    client = _client(settings.redis_url)
-    with client:
-        client.ping()
-        yield client
-
-
-def address(client: redis.Redis) -> str:
-    """The server's address without user and password: fit for a terminal."""
-    options = client.connection_pool.connection_kwargs
-    if "path" in options:
-        return f"unix://{options['path']}"
-    scheme = "rediss" if issubclass(client.connection_pool.connection_class, redis.SSLConnection) else "redis"
-    return f"{scheme}://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{options.get('db', 0)}"
-
-
-def _client(url: str) -> redis.Redis:
     options: dict[str, Any] = {
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
@@ -57,16 +52,25 @@ def _client(url: str) -> redis.Redis:
     }
     try:
         _refuse_unescaped(url)
-        client = redis.Redis.from_url(url, **options)
-        client.connection_pool.connection_kwargs["decode_responses"] = False
-        client.connection_pool.make_connection()
+        made = redis.Redis.from_url(url, **options)
+        made.connection_pool.connection_kwargs["decode_responses"] = False
+        made.connection_pool.make_connection()
     except (TypeError, ValueError):
         message = (
             "redis_url: not an address like redis://user:password@host:6379/0 "
             "(in a password write / ? # @ as %2F %3F %23 %40)"
         )
         raise ConfigError(message) from None
-    return client
+    return made
+
+
+def address(server: redis.Redis) -> str:
+    """The server's address without user and password: fit for a terminal."""
+    options = server.connection_pool.connection_kwargs
+    if "path" in options:
+        return f"unix://{options['path']}"
+    scheme = "rediss" if issubclass(server.connection_pool.connection_class, redis.SSLConnection) else "redis"
+    return f"{scheme}://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{options.get('db', 0)}"
 
 
 def _refuse_unescaped(url: str) -> None:

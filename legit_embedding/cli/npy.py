@@ -67,12 +67,11 @@ class NpyFile:
         """Close both files."""
         with self._array, self._ids:
             self._complete()
-        words = f"{counted(self._rows, 'vector', 'vectors')} of {self._dim or 0} numbers in {self.path}, their ids in {self.ids_path}"
-        return (
-            f"{words}; {counted(self._left_out, 'result', 'results')} without a vector left out"
-            if self._left_out
-            else words
-        )
+        vectors = f"{counted(self._rows, 'vector', 'vectors')} of {self._dim or 0} numbers"
+        words = f"{vectors} in {self.path}, their ids in {self.ids_path}"
+        if self._left_out:
+            words += f"; {counted(self._left_out, 'result', 'results')} without a vector left out"
+        return words
 
     def _read(self, entry: ResultEntry) -> NDArray[np.float32] | None:
         try:

@@ -169,7 +169,6 @@ class CpuDevice:
     def _run(self) -> None:
         while (pending := self._launched.get()) is not None:
             pending.compute()
-            del pending  # or the last batch would be kept until the next one comes
 
 
 class CpuPending:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from legit_embedding.engine.delivery import Delivery
     from legit_embedding.engine.device import Device
     from legit_embedding.engine.plan import Plan
+    from legit_embedding.engine.stats import ModelStats
     from legit_embedding.models.base import Backend
 
 logger = logging.getLogger(__name__)
@@ -96,9 +97,10 @@ class Engine:
             self._answers.give_back([delivery])
 
     def cancel(self, delivery: Delivery, code: ErrorCode) -> None:
-        """Fail an item with this code: at once if it waits, with its batch if it is on the device."""
+        """Fail an item with this code: at once if it waits, else with its batch, or when it is submitted."""
         delivery.cancelled = code
-        lane = self._lanes.get(delivery.model)
+        # An item that has not been submitted yet may not know its model either; it fails when it is packed.
+        lane = self._lanes.get(getattr(delivery, "model", ""))
         if lane is not None and lane.accumulator.remove(delivery):
             self._answers.fail([delivery], TaskError(code, CANCELLED))
 
@@ -130,13 +132,8 @@ class Engine:
     def info(self) -> dict[str, Any]:
         """A few figures for people, as ``celery inspect stats`` and Flower's pool page show them."""
         stats = self.stats()
-        models = stats.models.items()
-        return {
-            "batch-size-avg": {name: round(model.batch_size_avg, 1) for name, model in models},
-            "waiting-for-device": {name: model.waiting for name, model in models},
-            "padding-waste": {name: round(model.padding_waste, 3) for name, model in models},
-            "device-busy": round(stats.busy, 3),
-        }
+        batching = {name: _batching(model) for name, model in stats.models.items()}
+        return {"batching": batching, "device-busy": round(stats.busy, 3)}
 
     def alive(self) -> bool:
         """Whether the models are ready and the loop runs."""
@@ -212,3 +209,14 @@ class Engine:
             self._on_fatal(cause)
         except Exception:
             logger.exception("The callback for the engine's end raised")
+
+
+def _batching(model: ModelStats) -> dict[str, Any]:
+    return {
+        "batches": model.batches,
+        "items": model.items,
+        "batch-size-avg": round(model.batch_size_avg, 1),
+        "waiting": model.waiting,
+        "padding-waste": round(model.padding_waste, 3),
+        "device-share": round(model.share, 3),
+    }

@@ -61,6 +61,7 @@ class Loop:
         self._thread = threading.Thread(target=self._main, name="engine-loop", daemon=True)
         self._ready = threading.Event()
         self._wake = threading.Event()
+        self._running = False
         self._hungry = False
         self._stop_by: float | None = None
         self._landings: deque[tuple[Flight, BaseException | None]] = deque()
@@ -96,8 +97,8 @@ class Loop:
 
     @property
     def running(self) -> bool:
-        """Whether the models are ready and the thread lives."""
-        return self._ready.is_set() and self._thread.is_alive()
+        """Whether the models are ready and the loop has not ended."""
+        return self._running and self._thread.is_alive()
 
     def notice(self) -> None:
         """Something was submitted."""
@@ -120,6 +121,7 @@ class Loop:
         self._completions = Completions(self._device, self._answers, self._custody, self._landed, self._crashed)
         self._completions.start()
         self.busy = BusyMeter(time.monotonic())
+        self._running = True
         self._ready.set()
         self._end(self._run())
 
@@ -134,6 +136,7 @@ class Loop:
         return None
 
     def _end(self, cause: BaseException | None) -> None:
+        self._running = False
         for lane in self._lanes.values():
             self._answers.give_back(lane.accumulator.close())
         self._custody.end()

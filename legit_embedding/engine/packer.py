@@ -166,11 +166,11 @@ class LengthShelf:
 
     def remove(self, delivery: Delivery) -> bool:
         """Take an item out again; False if it is not here."""
-        index = length_class(delivery.prepared.cost)
-        waiting = self._classes.get(index)
-        if waiting is None or delivery not in waiting:
+        # Its length would say which class, but an item that is not here may not be prepared yet.
+        index = next((index for index, waiting in self._classes.items() if delivery in waiting), None)
+        if index is None:
             return False
-        del waiting[delivery]
+        del self._classes[index][delivery]
         self._close_if_empty(index)
         self._size -= 1
         self.cost -= delivery.prepared.cost

@@ -45,7 +45,7 @@ class Cutover:
         self._settings = settings or get_settings()
         self._plan = plan or LastKnown(PlanStore.at(self._settings.redis_url).read)
         self._copier = Copier(lambda: app_of(self), new_queue)
-        after_task_publish.connect(self._published, weak=False)
+        after_task_publish.connect(self._published)
 
     def __repr__(self) -> str:
         return f"Cutover(old_queue={self.old_queue!r}, new_queue={self.new_queue!r})"

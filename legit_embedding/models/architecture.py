@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from open_clip.factory import get_model_config, parse_model_name
 from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
+if TYPE_CHECKING:
+    from legit_embedding.prep.image import Interpolation, ResizeMode
+
 _CONFIG_FILE = "open_clip_config.json"
 _USUAL_SIZE = 224
-
-ResizeMode = Literal["shortest", "squash", "longest"]
-Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,10 @@ def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         for chunk in chunks:
-            rest, step = chunk, b""
-            while not inflater.eof and (rest or len(step) == _STEP):
-                step = inflater.decompress(rest, _STEP)
+            rest = chunk
+            while rest and not inflater.eof:
+                yield inflater.decompress(rest, _STEP)
                 rest = inflater.unconsumed_tail
-                yield step
     except zlib.error as error:
         raise TaskError("fetch_failed", f"the answer is wrongly compressed: {error}") from error
     if not inflater.eof:

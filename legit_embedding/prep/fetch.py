@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpcore
 import httpx
+from httpx import create_ssl_context
 
 from legit_embedding.errors import TaskError
 from legit_embedding.prep.body import read_body
@@ -40,7 +41,7 @@ class Fetcher:
         self._config = config
         self._network = GuardedNetwork(config.allow_private)
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=create_ssl_context(),
             max_connections=None,  # a thread has one at most
             max_keepalive_connections=_KEPT_CONNECTIONS,
             keepalive_expiry=_KEEP_S,

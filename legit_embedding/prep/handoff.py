@@ -44,7 +44,7 @@ class HandOffDirectory:
         except FileNotFoundError:
             raise _refused(path, "is not there: finished already, or from another machine") from None
         except Exception as error:  # numpy's reader raises whatever comes along
-            raise _refused(path, f"is not what a hand-off has to be: {_reason(error)}") from None
+            raise _refused(path, f"is not what a hand-off has to be: {_reason(error)}") from error
 
     def write(self, array: NDArray[np.generic]) -> Path:
         """Leave a tensor: the file is whole from the moment that it has its name."""

@@ -62,6 +62,7 @@ class PrepStage(Generic[JobT]):
         self._running = False
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
+        self._leaving: set[threading.Thread] = set()
         self._idle = 0
         self._queues: dict[str, deque[JobT]] = {}  # in the order of the models' turns; none is empty
         self._full: set[str] = set()
@@ -120,10 +121,14 @@ class PrepStage(Generic[JobT]):
 
     def close(self, timeout: float) -> bool:
         """Let the threads finish what they are at; False when some had not within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
         with self._changed:
             self._running = False
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._threads, timeout)
+            threads = self._threads - {threading.current_thread()}
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     def _put(self, model: str, job: JobT) -> None:
         queue = self._queues.get(model)
@@ -133,7 +138,7 @@ class PrepStage(Generic[JobT]):
             queue.append(job)
 
     def _spawn(self) -> None:
-        while self._running and len(self._threads) < self._wanted:
+        while self._running and self._missing() > 0:
             taken = {thread.name for thread in self._threads}
             name = next(name for name in map("prep-{}".format, itertools.count(1)) if name not in taken)
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -152,19 +157,23 @@ class PrepStage(Generic[JobT]):
         finally:
             with self._changed:
                 self._threads.discard(threading.current_thread())
-                self._changed.notify_all()
+                self._leaving.discard(threading.current_thread())
 
     def _next_model(self) -> str | None:
         """Wait until a model has jobs and is not known to be full; None when this thread is to leave."""
         with self._changed:
-            while self._running and len(self._threads) <= self._wanted:
+            while self._running and self._missing() >= 0:
                 self._bring_due()
                 for model in self._queues:
                     if model not in self._full:
                         return model
                 self._wait()
-            self._threads.discard(threading.current_thread())  # before another thread counts how many are too many
+            self._leaving.add(threading.current_thread())  # so that no other thread leaves in its place too
             return None
+
+    def _missing(self) -> int:
+        """How many threads there are too few; below zero, too many."""
+        return self._wanted - (len(self._threads) - len(self._leaving))
 
     def _wait(self) -> None:
         self._idle += 1

@@ -84,7 +84,7 @@ class Preparation:
         for (job, _), item in zip(alive, prepared, strict=True):
             job.prepared = item
             if recipe.max_tokens and item.cost > recipe.max_tokens:
-                limit = f"text: {item.cost} tokens, and the model takes {recipe.max_tokens} with truncate off"
+                limit = f"text: more than the {recipe.max_tokens} tokens that the model takes, and truncate is off"
                 self._failed(job, TaskError("too_large", limit))
             else:
                 self._pass_on(job, elapsed)

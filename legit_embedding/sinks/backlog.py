@@ -21,8 +21,8 @@ class Limits:
     pending_bytes: int = 128 * 1024 * 1024
     batch: int = 128
     batch_bytes: int = 4 * 1024 * 1024
-    in_flight: int = 8
-    """Batches on their way at once: at a round trip of 77 ms, 8 of 128 are 13,000 entries a second."""
+    in_flight: int = 16
+    """Batches on their way at once: at a round trip of 77 ms, 16 of 128 are 26,000 entries a second."""
 
 
 class Backlog:

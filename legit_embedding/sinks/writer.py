@@ -6,10 +6,9 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from functools import partial
 from threading import Event as ThreadEvent
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from legit_embedding.link import Backoff, Link, public_url
 from legit_embedding.outage import Health
@@ -17,6 +16,7 @@ from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.backlog import Backlog, Limits
 from legit_embedding.sinks.committer import Committer
 from legit_embedding.sinks.stats import Counters
+from legit_embedding.turns import end, run_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,37 +134,27 @@ class StreamWriter:
         self._loop = asyncio.get_running_loop()
         self._turns.set()
         link = Link(self._url, self._timeout_s)
-        sending = asyncio.create_task(self._send(link))
-        closing = asyncio.create_task(self._closing.wait())
+        flights: set[asyncio.Task[Any]] = set()
         try:
-            await asyncio.wait({sending, closing}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            await run_until(self._closing, [asyncio.create_task(self._send(link, flights))])
         finally:
-            sending.cancel()
-            closing.cancel()
-            await asyncio.gather(sending, closing, return_exceptions=True)
+            await end(flights)
             await link.close()
 
-    async def _send(self, link: Link) -> None:
+    async def _send(self, link: Link, flights: set[asyncio.Task[Any]]) -> None:
         """Keep as many batches on their way as there are answers for, up to the limit."""
-        slots = asyncio.Semaphore(self._limits.in_flight)
-        async with asyncio.TaskGroup() as flights:
-            while True:
-                await slots.acquire()
-                answers = self._backlog.take()
-                if answers:
-                    self._counters.in_flight += 1
-                    flight = flights.create_task(self._committer.settle(link, answers))
-                    flight.add_done_callback(partial(self._landed, slots))
-                else:
-                    slots.release()
-                    await self._waker.wait()
-                    self._waker.clear()
-
-    def _landed(self, slots: asyncio.Semaphore, _flight: asyncio.Task[None]) -> None:
-        self._counters.in_flight -= 1
-        slots.release()
+        woken: asyncio.Task[Any] = asyncio.create_task(self._waker.wait())
+        while True:
+            while len(flights) < self._limits.in_flight and (answers := self._backlog.take()):
+                flights.add(asyncio.create_task(self._committer.settle(link, answers)))
+            self._counters.in_flight = len(flights)
+            done, _ = await asyncio.wait({woken, *flights}, return_when=asyncio.FIRST_COMPLETED)
+            if woken in done:
+                self._waker.clear()
+                woken = asyncio.create_task(self._waker.wait())
+            for flight in done & flights:
+                flights.remove(flight)
+                flight.result()
 
     def _release(self, answers: Sequence[Answer]) -> None:
         if self._backlog.release(answers) and self._on_room is not None:

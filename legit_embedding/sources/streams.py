@@ -20,6 +20,7 @@ from legit_embedding.sources.holdings import Holdings
 from legit_embedding.sources.reader import Reader
 from legit_embedding.sources.recovered import Recovered
 from legit_embedding.sources.upkeep import Upkeep
+from legit_embedding.turns import run_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,9 +162,9 @@ class StreamSource:
             while not self._closing.is_set():
                 try:
                     await self._session(link)
-                except* Exception as errors:  # noqa: BLE001 - whatever it is, it shows in the health and is tried again
+                except Exception as error:  # noqa: BLE001 - whatever it is, it shows in the health and is tried again
                     attempt = 1 if self._outage.health.ok else attempt + 1
-                    self._failed(errors)
+                    self._failed(error)
                     await link.reset()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._closing.wait(), self._backoff.delay(attempt))
@@ -180,11 +181,8 @@ class StreamSource:
         await upkeep.keep()
         if not self._stopping.is_set():
             await self._recall(group)
-        async with asyncio.TaskGroup() as tasks:
-            others = [tasks.create_task(each) for each in (reader.run(), upkeep.run(), self._steady())]
-            await self._closing.wait()
-            for task in others:
-                task.cancel()
+        running = (reader.run(), upkeep.run(), self._steady())
+        await run_until(self._closing, [asyncio.create_task(part) for part in running])
         await self._depart(group)
 
     async def _recall(self, group: Group) -> None:
@@ -207,10 +205,7 @@ class StreamSource:
         if await group.leave():
             logger.info("the consumer %r has left the group", self._consumer)
 
-    def _failed(self, errors: BaseExceptionGroup[Exception]) -> None:
-        error: BaseException = errors
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+    def _failed(self, error: Exception) -> None:
         if not isinstance(error, (RedisError, OSError)):
             logger.error("the stream source failed, and goes on", exc_info=error)
         self._outage.failed(explain(error))

@@ -122,7 +122,7 @@ class Exchange:
         """How large the worker's batches were on average, by model, as its pool tells anyone who asks."""
         replies = self._celery.control.inspect(timeout=10.0, limit=1).stats() or {}
         for stats in replies.values():
-            return dict(stats["pool"]["batch-size-avg"])
+            return {name: model["batch-size-avg"] for name, model in stats["pool"]["batching"].items()}
         message = "the worker does not answer `inspect stats`"
         raise DemoError(message)
 

@@ -1,4 +1,4 @@
-"""Every error of the contract: answered once, on the right stream, with a sentence to act on; the neighbours succeed."""
+"""Every error of the contract: answered once, on the right stream, with a sentence to act on; neighbours succeed."""
 
 from __future__ import annotations
 

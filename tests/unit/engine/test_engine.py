@@ -232,6 +232,20 @@ class TestCancelling:
         assert items[0].is_right
         assert items[2].is_right
 
+    def test_an_item_that_is_not_prepared_yet_fails_when_it_comes(self, start_engine):
+        engine = start_engine(Model("text"))
+        item = Item(1, "texts", length=5)
+        prepared = item.prepared
+        del item.prepared, item.model
+        engine.cancel(item, "revoked")
+        item.model = "texts"
+        engine.cancel(item, "revoked")
+        assert item.settled == 0
+        item.prepared = prepared
+        submit(engine, [item])
+        finish(engine)
+        assert (item.code, item.settled) == ("revoked", 1)
+
     def test_an_item_on_the_device_loses_its_vector(self, start_engine):
         model, gate = Model(), Gate()
         model.on_forward = gate
@@ -386,7 +400,8 @@ class TestStats:
         assert stats.models["texts"].share == 0.0
         assert stats.open_items == stats.open_batches == 0
         assert 0 <= stats.busy <= 1
-        assert engine.info()["batch-size-avg"] == {"images": 10.0, "texts": 0.0}
+        batching = engine.info()["batching"]
+        assert {name: figures["batch-size-avg"] for name, figures in batching.items()} == {"images": 10.0, "texts": 0.0}
 
     def test_padding_is_counted(self, make_engine):
         engine = make_engine(Model("text"))

@@ -61,7 +61,7 @@ def test_a_batch_takes_its_time() -> None:
     model = null(batch_s=0.02, item_s=0.01)
     started = time.monotonic()
     embed(model, "a", "b", "c")
-    assert 0.05 <= time.monotonic() - started < 0.5
+    assert time.monotonic() - started >= 0.05
 
 
 def test_a_faulty_model_is_right_about_everything_else() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,9 +114,7 @@ def test_only_a_window_of_a_huge_text_is_read(tokenizers: dict[str, str]) -> Non
     huge = "The quick brown fox jumps over the lazy dog. " * 700_000
     spy = Spy(Tokenizer.from_str(tokenizers["wordpiece"]))
     recipe = TextRecipe(spy, LIMIT, truncate=True, keep_end=False, vocabulary=30522, blank=0)  # type: ignore[arg-type]
-    started = time.monotonic()
     item = recipe.texts([huge])[0]
-    assert time.monotonic() - started < 2
     assert spy.characters == CHARACTERS_PER_TOKEN * (LIMIT + MARGIN)
     assert item.truncated
     assert item.array.tolist() == reference(tokenizers["wordpiece"]).encode(huge[:10_000]).ids

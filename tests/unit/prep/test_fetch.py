@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import gzip
+import os
 import random
 import shutil
 import socket
@@ -12,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpcore
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,10 +35,20 @@ BODY = random.Random(0).randbytes(50_000)
 SECRET = "s3cret"  # must never be seen
 
 
+@functools.cache
+def trusting(certificates: str | None, **options: Any) -> ssl.SSLContext:
+    """What takes longest about a fetcher, made once."""
+    return httpx.create_ssl_context(**options)
+
+
 @pytest.fixture
-def fetcher(site: Site) -> Iterator[Callable[..., Fetcher]]:
+def fetcher(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Fetcher]]:
     """Makes fetchers that may reach the site, and nothing else that is private."""
     made: list[Fetcher] = []
+    monkeypatch.setattr(
+        "legit_embedding.prep.fetch.create_ssl_context",
+        lambda **options: trusting(os.environ.get("SSL_CERT_FILE"), **options),
+    )
 
     def make(**config: Any) -> Fetcher:
         made.append(Fetcher(FetchConfig.model_validate({"allow_private": (site.place,), "timeout_s": 10.0} | config)))

@@ -23,7 +23,7 @@ def in_thread(function: Callable[[], object]) -> BaseException | None:
 
 
 TOUCHES = {
-    "count": torch.cuda.device_count,
+    "count": lambda: torch.cuda.device_count(),  # noqa: PLW0108 - looked up when it is called
     "properties": lambda: torch.cuda.get_device_properties(0),
     "name": torch.cuda.get_device_name,
     "memory": torch.cuda.mem_get_info,

@@ -34,7 +34,6 @@ TOUCHES = {
     "operator": lambda: torch.ops.aten.zeros([2], device="cuda"),
     "pinned": lambda: torch.empty(2, pin_memory=True),
     "pin": CPU.pin_memory,
-    "pin a storage": lambda: CPU.untyped_storage().pin_memory(),
     "module": lambda: torch.nn.Linear(2, 2).cuda(),
     "module to": lambda: torch.nn.Linear(2, 2).to("cuda"),
     "default device": lambda: with_default("cuda"),

@@ -1,0 +1,97 @@
+"""What the checks look at: settings, Redis, and the workers that answer on the broker."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+    from celery import Celery
+
+    from legit_embedding.config import Settings
+
+SCAN_S = 5.0
+"""How long a server's keys are looked through."""
+_PAGE = 1000
+
+
+class Deployment:
+    """One deployment, before the switch.
+
+    Args:
+        settings: the new worker's.
+        redis: the server of ``redis_url``.
+        server: what to call it.
+        app: the new worker's application, with the profile that it will run on.
+        longest_task_s: what the operator says about the longest task, if anything.
+        inspect_s: how long workers may take to answer.
+        load_models: whether to load each model once.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: redis.Redis,
+        server: str,
+        app: Celery,
+        *,
+        longest_task_s: float | None = None,
+        inspect_s: float = 1.0,
+        load_models: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.redis = redis
+        self.server = server
+        self.app = app
+        self.longest_task_s = longest_task_s
+        self.load_models = load_models
+        self._inspect_s = inspect_s
+
+    @property
+    def broker(self) -> str:
+        """The broker's address, without its password."""
+        return str(self.app.connection_for_read().as_uri())
+
+    def reach_redis(self) -> None:
+        """Raise what keeps us from the server."""
+        self.redis.ping()
+
+    def reach_broker(self) -> None:
+        """Raise what keeps us from the broker."""
+        with self.app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+
+    @cached_property
+    def registered(self) -> dict[str, list[str]]:
+        """The task names of each worker that answers."""
+        return self.app.control.inspect(timeout=self._inspect_s).registered() or {}
+
+    @cached_property
+    def consumed(self) -> dict[str, list[str]]:
+        """The queues of each worker that answers."""
+        replies = self.app.control.inspect(timeout=self._inspect_s).active_queues() or {}
+        return {node: [queue["name"] for queue in queues] for node, queues in replies.items()}
+
+    @cached_property
+    def streams(self) -> list[str]:
+        """The names of the server's streams; of those found in `SCAN_S`."""
+        return list(self._keys("stream"))
+
+    @cached_property
+    def lists(self) -> list[str]:
+        """The names of the server's lists; of those found in `SCAN_S`."""
+        return list(self._keys("list"))
+
+    def _keys(self, kind: str) -> Iterator[str]:
+        deadline = time.monotonic() + SCAN_S
+        cursor = 0
+        while True:
+            reply = self.redis.scan(cursor, count=_PAGE, _type=kind)
+            cursor, names = cast("tuple[int, list[bytes]]", reply)
+            yield from (name.decode("utf-8", "backslashreplace") for name in names)
+            if cursor == 0 or time.monotonic() > deadline:
+                return

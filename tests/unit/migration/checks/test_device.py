@@ -1,0 +1,73 @@
+"""What the driver says, without a driver."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pynvml
+import pytest
+
+from legit_embedding.config import Settings
+from legit_embedding.migration.checks import device
+from legit_embedding.migration.checks.device import Gpu, Holder
+
+MB = 1024 * 1024
+PREP = Holder(7, 512 * MB, "python -m celery -A shop worker -n prep1@host")
+EMBED = Holder(8, None, "python -m celery -A shop worker -n embed@host")
+
+
+def deployment(wanted="auto"):
+    return SimpleNamespace(settings=Settings(device=wanted))
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    gpus = []
+    monkeypatch.setattr(device, "found", lambda: gpus)
+    return gpus
+
+
+@pytest.mark.parametrize(("wanted", "level"), [("cpu", "ok"), ("auto", "warn"), ("cuda", "fail"), ("cuda:1", "fail")])
+def test_without_a_gpu(gpus, wanted, level):
+    assert device.memory(deployment(wanted)).level == level
+    assert device.contexts(deployment(wanted)).level == "ok"
+
+
+def test_free_memory(gpus):
+    gpus.append(Gpu("H100", 70_000 * MB, 80_000 * MB, ()))
+    assert device.memory(deployment()) == device.ok("H100: 70,000 of 80,000 MB free")
+    assert device.memory(deployment("cuda:1")).level == "fail"
+    gpus[0] = Gpu("H100", 30_000 * MB, 80_000 * MB, (EMBED,))
+    assert device.memory(deployment()).level == "warn"
+
+
+def test_phantom_contexts_are_named(gpus):
+    gpus.append(Gpu("H100", 1, 2, ()))
+    assert device.contexts(deployment()).level == "ok"
+    gpus[0] = Gpu("H100", 1, 2, (EMBED,))
+    assert device.contexts(deployment()).what.endswith("(python -m celery -A shop worker -n embed@host)")
+    gpus[0] = Gpu("H100", 1, 2, (EMBED, PREP))
+    finding = device.contexts(deployment())
+    assert (finding.level, finding.what) == ("warn", f"prep workers hold contexts: {PREP}")
+    assert "pid 7" in finding.what
+    assert "512 MB" in finding.what
+
+
+def test_no_driver_is_no_gpu(monkeypatch):
+    def refuse():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    assert device.found() == []
+
+
+def test_what_the_driver_tells_is_read(monkeypatch):
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 1)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda _: b"H100")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: SimpleNamespace(free=1, total=2))
+    running = [SimpleNamespace(pid=4_000_000_000, usedGpuMemory=None)]
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda _: running)
+    assert device.found() == [Gpu("H100", 1, 2, (Holder(4_000_000_000, None, "not seen from here"),))]
