@@ -187,6 +187,7 @@ class Pipeline:
         self.stop_reading()
         give_back(self.stage.take_back())
         self.stage.close(CLOSE_S)
+        give_back(self.stage.take_back())
         self.engine.close(give_back=True, timeout=CLOSE_S)
         self.writer.close(CLOSE_S)
         for source in self._sources:

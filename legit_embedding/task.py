@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import Future
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
@@ -68,10 +69,17 @@ class EmbeddingTask(Task):
             receipts.append(written.receipt(with_embedding=_wants_embedding(raw)))
         return receipts
 
+    @cached_property
+    def _handoff_queue(self) -> str | None:
+        # Kept: Celery's configuration is slow to read for every task.
+        queue: str | None = self.app.conf.get(HANDOFF_QUEUE)
+        return queue
+
     def _origin(self) -> Origin:
-        if self.request.id is None or self.request.is_eager:
-            return Origin("local", self.request.id or "local")
-        return Origin("celery", self.request.id)
+        request = self.request
+        if request.id is None or request.is_eager:
+            return Origin("local", request.id or "local")
+        return Origin("celery", request.id)
 
     def _submit(
         self, raw: object, origin: Origin, accepts: type[TaskObject] | type[HandOff], kind: Kind | None
@@ -84,11 +92,11 @@ class EmbeddingTask(Task):
             else:
                 future.set_result(outcome)
 
-        pipeline = runtime.current(prep_only=bool(self.app.conf.get(HANDOFF_QUEUE)))
+        pipeline = runtime.current(prep_only=self._handoff_queue is not None)
         job = pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind, expires=self._expires())
         owner = current_owner()
         if isinstance(owner, PoolJob):
-            owner.on_withdraw(lambda: pipeline.cancel(job, "revoked"))
+            owner.on_withdraw(lambda: pipeline.cancel(job, "expired" if owner.interruption else "revoked"))
         return future
 
     def _expires(self) -> float | None:
@@ -123,7 +131,7 @@ class EmbeddingTask(Task):
         message = task.model_dump(include=kept, exclude_defaults=True)
         message |= {"model": handed.model, "path": str(handed.path), "truncated": handed.truncated}
         name = names.embed_image if kind == "image" else names.embed_text
-        signature = self.app.signature(name, args=(message,), queue=self.app.conf[HANDOFF_QUEUE])
+        signature = self.app.signature(name, args=(message,), queue=self._handoff_queue)
         replaced: dict[str, Any] = self.replace(signature)
         return replaced
 

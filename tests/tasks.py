@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
 
 import psutil
 
@@ -55,3 +56,16 @@ def resident_bytes():
 @app.task
 def process():
     return {"pid": os.getpid(), "python": sys.version}
+
+
+@app.task
+def busy(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    return "done"
+
+
+@app.task
+def sleep(seconds):
+    time.sleep(seconds)

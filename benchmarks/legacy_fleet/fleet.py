@@ -8,7 +8,7 @@ from benchmarks.legacy_fleet.queues import PREP_QUEUE, embed_queue
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -22,6 +22,7 @@ class Fleet:
         config: what ``legit.toml`` holds; the new worker may have the same.
         prep_workers: how many.
         env: more environment variables.
+        args: more arguments of every worker's command.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class Fleet:
         *,
         prep_workers: int = 2,
         env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
     ) -> None:
+        self._args = args
         self._redis_url, self._directory, self._config, self._env = redis_url, directory, config, dict(env or {})
         self.prep = [self._worker("prep", f"prep{number}", PREP_QUEUE, {}) for number in range(1, prep_workers + 1)]
         self.embed = {
@@ -65,5 +68,5 @@ class Fleet:
 
     def _worker(self, module: str, name: str, queue: str, env: Mapping[str, str]) -> Worker:
         app = f"benchmarks.legacy_fleet.{module}"
-        command = ("-m", "celery", "-A", app, "worker", "--pool=solo", "-Q", queue, "-n", f"{name}@%h")
+        command = ("-m", "celery", "-A", app, "worker", "--pool=solo", "-Q", queue, "-n", f"{name}@%h", *self._args)
         return Worker(self._redis_url, self._directory / name, self._config, command=command, env=self._env | dict(env))

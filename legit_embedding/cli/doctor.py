@@ -14,7 +14,7 @@ from legit_embedding.cli.connection import CONNECT_TIMEOUT_S, TIMEOUT_S, address
 from legit_embedding.cli.terminal import console, print_json, printable, table
 from legit_embedding.config import load_settings
 from legit_embedding.errors import ConfigError
-from legit_embedding.migration.checks import examine
+from legit_embedding.migration.checks import LOCAL, ON_BROKER, ON_REDIS, examine
 from legit_embedding.migration.checks.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import Settings
     from legit_embedding.migration.checks.finding import Finding, Level
 
+NAMES = [*LOCAL, *ON_REDIS, *ON_BROKER]
 STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -34,8 +35,11 @@ STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 @click.option(
     "--timeout", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds for workers to answer."
 )
+@click.option("--only", type=click.Choice(NAMES), multiple=True, metavar="CHECK", help="Only this check; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help='JSON: {"checks": [{"check", "level", "what", "todo"}]}.')
-def doctor(longest_task: float | None, load_models: bool, timeout: float, as_json: bool) -> None:
+def doctor(
+    *, longest_task: float | None, load_models: bool, timeout: float, only: tuple[str, ...], as_json: bool
+) -> None:
     """Check a deployment before the switch, and say what to mend.
 
     Run it where the new worker will run, with its settings, while the old fleet is up. Nothing is changed. The exit
@@ -52,7 +56,7 @@ def doctor(longest_task: float | None, load_models: bool, timeout: float, as_jso
             inspect_s=timeout,
             load_models=load_models,
         )
-        findings = list(examine(deployment))
+        findings = list(examine(deployment, only))
     _show(findings, as_json=as_json)
     failed = [name for name, finding in findings if finding.level == "fail"]
     if failed:

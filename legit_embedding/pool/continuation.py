@@ -45,6 +45,11 @@ class ContinuationThread(threading.Thread):
         while (step := self._inbox.get()) is not None:
             step()
 
+    @property
+    def behind(self) -> int:
+        """How many steps wait for this thread."""
+        return self._inbox.qsize()
+
     def begin(self, run: Callable[[], None], owner: object = None) -> None:
         """Run a callable, which must not raise, in a continuation of this thread."""
         self._inbox.put(partial(self._begin, run, owner))

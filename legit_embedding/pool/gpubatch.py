@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from celery.concurrency.base import BasePool
@@ -36,6 +35,8 @@ logger = get_logger(__name__)
 COLD_STOP_S = 5.0
 """How long each set of threads may take to leave at a cold shutdown, in seconds."""
 _DRAIN_TICK_S = 0.05
+_BEHIND = 8
+"""How many steps a tracing thread may have before it before the next one is used too."""
 
 
 class TaskPool(BasePool):
@@ -59,7 +60,6 @@ class TaskPool(BasePool):
         self._broken = False
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[ContinuationThread] = []
-        self._next_continuation = cycle(self._continuations)
         self._clock = Clock()
         self.app.steps["consumer"].add(Prefetch)
         control.register()
@@ -78,7 +78,6 @@ class TaskPool(BasePool):
         except ConfigError as error:
             self._refuse(str(error))
         self._continuations[:] = [ContinuationThread(f"trace-{n}") for n in range(1, self.limit + 1)]
-        self._next_continuation = cycle(self._continuations)
         for thread in self._continuations:
             thread.start()
 
@@ -106,7 +105,7 @@ class TaskPool(BasePool):
         with self._drained:
             self._jobs.add(job)
         if job.deferred:
-            next(self._next_continuation).begin(job.run, owner=job)
+            self._continuation().begin(job.run, owner=job)
         else:
             self._ordinary.submit(job.run)
         return job
@@ -151,6 +150,13 @@ class TaskPool(BasePool):
 
     def _is_deferred(self, name: str) -> bool:
         return bool(getattr(self.app.tasks.get(name), "deferred", False))
+
+    def _continuation(self) -> ContinuationThread:
+        """The first thread that is not behind: few busy threads cost less than many that are woken for each task."""
+        threads = self._continuations
+        return next((thread for thread in threads if thread.behind < _BEHIND), None) or min(
+            threads, key=lambda thread: thread.behind
+        )
 
     def _finished(self, job: PoolJob) -> None:
         if not job.deferred and job.thread not in {None, threading.current_thread()}:

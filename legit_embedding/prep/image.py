@@ -34,9 +34,9 @@ class ImageTransform:
     """open_clip's ``image_transform`` for inference, up to its normalisation, which is left to the device.
 
     Like the original it ignores EXIF orientation and transparency, and takes the first frame of an animation. Where the
-    fast way is taken (a plain image that shrinks by `SAFE_SCALE` or more) a pixel is within 1/255 of the original; in
-    one of a hundred such photos, most of all those that shrink the least, a single value of 150,000 is off by 2/255. On
-    all others, and with `exact`, every pixel is the original's. One transform serves many threads.
+    fast way is taken (a plain image that shrinks by `SAFE_SCALE` or more) the pixels are within 1/255 of the original,
+    but for about one value in ten million, in very smooth images two in ten thousand, that is off by 2/255. All other
+    images, and all with `exact`, are the original's to the last bit. One transform serves many threads.
 
     Args:
         size: the model's ``(H, W)``.

@@ -25,6 +25,9 @@ BATCH = 16
 JITTER = 0.25
 LOOK_AGAIN_S = 0.25
 """How long a model without room is left alone when nobody says that it has room again."""
+GATHER_S = 0.005
+"""How long a thread lets more jobs of a model come, where they gain from being prepared together, when they come in
+quick succession. Every stage behind this one then handles several at a time too, which is most of what a task costs."""
 
 
 class PrepStage(Generic[JobT]):
@@ -66,6 +69,8 @@ class PrepStage(Generic[JobT]):
         self._idle = 0
         self._queues: dict[str, deque[JobT]] = {}  # in the order of the models' turns; none is empty
         self._full: set[str] = set()
+        self._gathering: set[str] = set()
+        self._looked_at: dict[str, float] = {}
         self._wakes = 0
         self._later: list[tuple[float, int, str, JobT]] = []
 
@@ -79,7 +84,7 @@ class PrepStage(Generic[JobT]):
         """Queue a job behind its model's others."""
         with self._changed:
             self._put(model, job)
-            if self._idle:
+            if self._idle and model not in self._gathering:
                 self._changed.notify()
 
     def submit_later(self, model: str, job: JobT, delay_s: float) -> None:
@@ -165,7 +170,7 @@ class PrepStage(Generic[JobT]):
             while self._running and self._missing() >= 0:
                 self._bring_due()
                 for model in self._queues:
-                    if model not in self._full:
+                    if model not in self._full and model not in self._gathering:
                         return model
                 self._wait()
             self._leaving.add(threading.current_thread())  # so that no other thread leaves in its place too
@@ -198,25 +203,40 @@ class PrepStage(Generic[JobT]):
             if not self._has_room(model):
                 self._mark_full(model, wakes)
                 return
-            jobs = self._take(model)
+            jobs = self._take(model, gathered=self._gather(model))
             if jobs:
                 self._work(model, jobs)
         except BaseException as error:  # a thread that died would take its share of the speed along
             logger.exception("Preparing for %s crashed", model)
             self._crashed(jobs or self._take(model), error)
 
+    def _gather(self, model: str) -> bool:
+        """Let more jobs come if they come in quick succession; meanwhile no other thread is woken for this model."""
+        with self._changed:
+            now = time.monotonic()
+            last, self._looked_at[model] = self._looked_at.get(model, 0.0), now
+            batch = self._batch(model)
+            if batch == 1 or now - last > 2 * GATHER_S or len(self._queues.get(model, ())) >= batch:
+                return False
+            self._gathering.add(model)
+        time.sleep(GATHER_S)
+        with self._changed:
+            self._gathering.discard(model)
+            self._looked_at[model] = time.monotonic()
+        return True
+
     def _mark_full(self, model: str, wakes: int) -> None:
         with self._changed:
             if wakes == self._wakes:  # otherwise room may have appeared while the model was being asked
                 self._full.add(model)
 
-    def _take(self, model: str) -> list[JobT]:
-        """Take this thread's share of a model's jobs; the model's next turn is behind the others'."""
+    def _take(self, model: str, *, gathered: bool = False) -> list[JobT]:
+        """Take this thread's share of a model's jobs, or all it gathered; the model's next turn is behind the others'."""
         with self._changed:
             queue = self._queues.pop(model, None)
             if queue is None:
                 return []
-            share = -(-len(queue) // max(1, self._wanted))
+            share = len(queue) if gathered else -(-len(queue) // max(1, self._wanted))
             jobs = [queue.popleft() for _ in range(min(share, self._batch(model)))]
             if queue:
                 self._queues[model] = queue

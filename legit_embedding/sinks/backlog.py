@@ -42,6 +42,11 @@ class Backlog:
         return len(self._waiting) + len(self._taken)
 
     @property
+    def waiting(self) -> int:
+        """Answers that are in no batch yet."""
+        return len(self._waiting)
+
+    @property
     def size(self) -> int:
         """Bytes held."""
         return self._bytes

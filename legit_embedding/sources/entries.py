@@ -11,11 +11,13 @@ from legit_embedding.errors import TaskError
 from legit_embedding.messages import IMAGE_FIELDS, Origin, TaskObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 PAYLOAD = "payload"
 
+_FIELDS = frozenset(TaskObject.model_fields)
 _INTEGER = re.compile(r"-?\d{1,18}")
+_TYPED = frozenset({"deadline", "return_embedding", "metadata"})
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -60,13 +62,14 @@ class Entry:
 
 def _flat(pairs: dict[str, str]) -> dict[str, Any]:
     """A task object from fields that are all text. Empty ones are absent ones: PHP writes null so."""
-    serialized = _is_serialized(pairs.values())
+    serialized = _is_serialized(pairs)
+    absent = ("", "null") if serialized else ("",)
     raw: dict[str, Any] = {}
     for name, value in pairs.items():
         text = _unquoted(value) if serialized or name != "text" else value
-        if name == "text" or text not in ({"", "null"} if serialized else {""}):
-            raw[name] = _typed(name, text)
-    if raw.get("text") in {"", "null" if serialized else ""} and any(name in raw for name in IMAGE_FIELDS):
+        if name == "text" or text not in absent:
+            raw[name] = _typed(name, text) if name in _TYPED else text
+    if raw.get("text") in absent and any(name in raw for name in IMAGE_FIELDS):
         del raw["text"]
     return raw
 
@@ -77,19 +80,16 @@ def _typed(name: str, text: str) -> object:
         return int(text) if _INTEGER.fullmatch(text) else text
     if name == "return_embedding":
         return _BOOLEANS.get(text.lower(), text)
-    if name == "metadata":
-        try:
-            return _json(text)
-        except ValueError:
-            return text
-    return text
+    try:
+        return _json(text)
+    except ValueError:
+        return text
 
 
 def _check_text(raw: dict[str, Any]) -> TaskError | None:
     """An error for the first field of text that is not Unicode: broken UTF-8, or half of a surrogate pair."""
-    for name in TaskObject.model_fields:
-        value = raw.get(name)
-        if isinstance(value, str) and not value.isascii():
+    for name, value in raw.items():
+        if isinstance(value, str) and not value.isascii() and name in _FIELDS:
             try:
                 value.encode()
             except UnicodeEncodeError:
@@ -97,13 +97,12 @@ def _check_text(raw: dict[str, Any]) -> TaskError | None:
     return None
 
 
-def _is_serialized(values: Iterable[str]) -> bool:
+def _is_serialized(pairs: dict[str, str]) -> bool:
     """Whether a serializer wrote these values: then all of them are JSON, and a quoted text is not a quotation."""
-    values = list(values)
-    if not any(value.startswith('"') for value in values):
+    if not any(value[:1] == '"' for value in pairs.values()):
         return False
     try:
-        for value in values:
+        for value in pairs.values():
             _json(value)
     except ValueError:
         return False

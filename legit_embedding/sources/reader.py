@@ -84,9 +84,10 @@ class Reader:
             await end([nudging])
 
     async def nudge(self) -> None:
-        """Let the reader look up, if it waits for new entries."""
+        """Let the reader look up, if it waits for new entries; without leave to do so, its wait ends by itself."""
         if self._blocked and self._client_id is not None:
-            await self._group.link.call("CLIENT", "UNBLOCK", self._client_id)
+            with suppress(ResponseError):
+                await self._group.link.call("CLIENT", "UNBLOCK", self._client_id)
 
     async def _nudge_until_stopped(self) -> None:
         await self._stopping.wait()

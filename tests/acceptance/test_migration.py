@@ -55,9 +55,9 @@ class Rehearsal:
         assert (done.returncode != 0) == fails, f"{args}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def doctor(self) -> dict[str, dict[str, str]]:
+    def doctor(self, *args: str, fails: bool = False) -> dict[str, dict[str, str]]:
         """The findings by check."""
-        found = json.loads(self.run("doctor", "--json", "--timeout", "2"))
+        found = json.loads(self.run("doctor", "--json", "--timeout", "2", *args, fails=fails))
         return {each["check"]: each for each in found["checks"]}
 
     def answered(self) -> Counter[str]:
@@ -125,7 +125,7 @@ def test_the_runbook(rehearsal: Rehearsal) -> None:
 
     # 2. Shadow, and compare
     rehearsal.run("cutover", "shadow", "20")
-    wait_for(lambda: client.redis.xlen(SHADOW) >= 40, 90, "40 shadow results")
+    wait_for(lambda: client.redis.xlen(SHADOW) >= 25, 90, "25 shadow results")
     assert rehearsal.answered()["new"] == 0, "the old fleet answers everything"
     rehearsal.run("cutover", "shadow", "0")
     report = json.loads(rehearsal.run("compare", RESULTS, SHADOW, "--subset", "--grace", "1min", "--json"))
@@ -134,13 +134,13 @@ def test_the_runbook(rehearsal: Rehearsal) -> None:
 
     # 3. Move, go back, move again
     rehearsal.run("cutover", "set", "5")
-    rehearsal.wait_for_more("new", 5)
+    rehearsal.wait_for_more("new", 2)
     rehearsal.run("cutover", "set", "50")
-    rehearsal.wait_for_more("new", 40)
+    rehearsal.wait_for_more("new", 20)
     rehearsal.run("cutover", "rollback")
-    rehearsal.wait_until_only_old(40)
+    rehearsal.wait_until_only_old(30)
     rehearsal.run("cutover", "set", "50")
-    rehearsal.wait_for_more("new", 40)
+    rehearsal.wait_for_more("new", 20)
 
     # 4. Stop the old fleet in the middle of its work
     for worker in fleet.embed.values():
@@ -151,10 +151,9 @@ def test_the_runbook(rehearsal: Rehearsal) -> None:
         assert worker.stop() == 0
     in_flight = rehearsal.left_over()
     assert in_flight >= 10
-    stuck = json.loads(rehearsal.run("doctor", "--json", fails=True))["checks"]
-    assert [each["what"] for each in stuck if each["check"] == "queues" and each["level"] == "fail"]
+    assert rehearsal.doctor("--only", "queues", fails=True)["queues"]["level"] == "fail"
     for queue in (PREP_QUEUE, *map(embed_queue, MODELS)):
-        assert client.app.control.add_consumer(queue, reply=True, timeout=2)
+        assert client.app.control.add_consumer(queue, reply=True, limit=1, timeout=10)
     rehearsal.wait_for_more("new", in_flight + 20)
 
     # 5. Every task exactly once, and all alike

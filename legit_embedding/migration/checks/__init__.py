@@ -10,7 +10,7 @@ from legit_embedding.migration.checks import broker, device, directories, keys, 
 from legit_embedding.migration.checks.finding import fail, ok
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from legit_embedding.migration.checks.deployment import Deployment
     from legit_embedding.migration.checks.finding import Finding
@@ -41,17 +41,27 @@ ON_BROKER: dict[str, Check] = {
 }
 
 
-def examine(deployment: Deployment) -> Iterator[tuple[str, Finding]]:
-    """Do all the checks, in order; what needs a server that is away is one finding, not ten."""
-    yield from _each(LOCAL, deployment)
-    away = _reach("Redis", deployment.reach_redis)
-    yield "Redis", away or ok(f"{deployment.server} answers")
-    if away is None:
-        yield from _each(ON_REDIS, deployment)
-    away = _reach("broker", deployment.reach_broker)
-    yield "broker", away or ok(f"{deployment.broker} answers")
-    if away is None:
-        yield from _each(ON_BROKER, deployment)
+def examine(deployment: Deployment, only: Collection[str] = ()) -> Iterator[tuple[str, Finding]]:
+    """Do the checks, in order; what needs a server that is away is one finding, not ten.
+
+    Args:
+        deployment: what to look at.
+        only: the names of the checks; all of them where none is named.
+    """
+    yield from _each(_chosen(LOCAL, only), deployment)
+    for name, reach, checks in (
+        ("Redis", deployment.reach_redis, ON_REDIS),
+        ("broker", deployment.reach_broker, ON_BROKER),
+    ):
+        chosen = _chosen(checks, only)
+        if chosen:
+            answer = _reach(name, reach)
+            yield name, answer
+            yield from _each(chosen if answer.level == "ok" else {}, deployment)
+
+
+def _chosen(checks: dict[str, Check], only: Collection[str]) -> dict[str, Check]:
+    return {name: check for name, check in checks.items() if not only or name in only}
 
 
 def _each(checks: dict[str, Check], deployment: Deployment) -> Iterator[tuple[str, Finding]]:
@@ -69,13 +79,12 @@ def _safely(check: Check, deployment: Deployment) -> Finding:
         return fail(f"the check itself failed: {type(error).__name__}: {error}", "see what the error says")
 
 
-def _reach(what: str, reach: Callable[[], None]) -> Finding | None:
+def _reach(what: str, reach: Callable[[], str]) -> Finding:
     try:
-        reach()
+        return ok(f"{reach()} answers")
     except Exception as error:  # noqa: BLE001 - every broker's library has errors of its own
         text = " ".join(str(error).split()) or type(error).__name__
-        return fail(f"the {what} does not answer: {text}", "its other checks were left out; run doctor again then")
-    return None
+        return fail(f"{what} does not answer: {text}", "its other checks were left out; run doctor again then")
 
 
 __all__ = ["LOCAL", "ON_BROKER", "ON_REDIS", "examine"]

@@ -45,7 +45,7 @@ class Deployment:
     ) -> None:
         self.settings = settings
         self.redis = redis
-        self.server = server
+        self._server = server
         self.app = app
         self.longest_task_s = longest_task_s
         self.load_models = load_models
@@ -56,14 +56,16 @@ class Deployment:
         """The broker's address, without its password."""
         return str(self.app.connection_for_read().as_uri())
 
-    def reach_redis(self) -> None:
-        """Raise what keeps us from the server."""
+    def reach_redis(self) -> str:
+        """The server's name; raises what keeps us from it."""
         self.redis.ping()
+        return self._server
 
-    def reach_broker(self) -> None:
-        """Raise what keeps us from the broker."""
+    def reach_broker(self) -> str:
+        """The broker's address, without its password; raises what keeps us from it."""
         with self.app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+        return self.broker
 
     @cached_property
     def registered(self) -> dict[str, list[str]]:
