@@ -231,7 +231,7 @@ class PrepStage(Generic[JobT]):
                 self._full.add(model)
 
     def _take(self, model: str, *, gathered: bool = False) -> list[JobT]:
-        """Take this thread's share of a model's jobs, or all it gathered; the model's next turn is behind the others'."""
+        """Take a share of a model's jobs, or all that were gathered; the model's next turn is behind the others'."""
         with self._changed:
             queue = self._queues.pop(model, None)
             if queue is None:
