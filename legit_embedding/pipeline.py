@@ -13,6 +13,7 @@ from legit_embedding.messages import Address, HandOff, TaskObject
 from legit_embedding.models.registry import Registry
 from legit_embedding.prep.content import ContentReader
 from legit_embedding.prep.fetch import Fetcher
+from legit_embedding.prep.guard import forbid_cuda_in_process
 from legit_embedding.prep.handoff import HandOffDirectory
 from legit_embedding.prep.handover import HandOver
 from legit_embedding.prep.stage import PrepStage
@@ -98,6 +99,8 @@ class Pipeline:
         Raises:
             ConfigError: a model does not load.
         """
+        if self.prep_only:
+            forbid_cuda_in_process()
         self.writer.start()
         self.engine.start()
         self.stage.start()
@@ -145,11 +148,6 @@ class Pipeline:
     def in_flight(self) -> int:
         """Tasks taken over and not yet settled."""
         return self._in_flight
-
-    @property
-    def writing(self) -> bool:
-        """Whether answers wait for their confirmation."""
-        return self.writer.stats().pending > 0
 
     def room(self) -> int:
         """How many more tasks a source may read."""

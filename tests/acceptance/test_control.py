@@ -11,7 +11,7 @@ from tests.acceptance.conftest import NULL_MODELS
 from tests.clients import PREPARE_TEXT
 from tests.workers import wait_for
 
-BUSY_S = 3.0
+BUSY_S = 1.5
 SLOW = {"models": {"slow": NULL_MODELS["null-text"] | {"options": {"batch_s": BUSY_S}, "max_batch": 1}}}
 
 
@@ -38,17 +38,18 @@ def keep_device_busy(client):
 
 @pytest.mark.parametrize("terminate", [False, True])
 def test_a_task_in_the_accumulator_is_removed_and_answered(slow_worker, client, terminate):
-    first, waiting = keep_device_busy(client)
+    others = [client.text("x", task_id=f"other-{number}") for number in range(6)]
     last = client.text("last", task_id="last")
     wait_for(lambda: is_active(client, last.id), 20, "the last task to be active")
     client.app.control.revoke(last.id, terminate=terminate)
     answer = client.answers(["last"], timeout=10)["last"]
     assert (answer["status"], answer["error"]) == ("error", "revoked")
-    assert "waiting" not in {entry["task_id"] for entry in client.entries()}, "removed, not waited for"
+    answered = [entry["task_id"] for entry in client.entries()]
+    assert len(answered) < len(others), "removed at once, and not when its turn came"
     with pytest.raises(TaskRevokedError):
         last.get(timeout=10)
     assert last.state == "REVOKED"
-    assert first.get(timeout=20)["status"] == waiting.get(timeout=20)["status"] == "ok"
+    assert {other.get(timeout=30)["status"] for other in others} == {"ok"}
     wait_for(lambda: client.redis.hlen("unacked") == 0, 10, "everything to be acknowledged")
     assert not is_active(client, last.id)
 
