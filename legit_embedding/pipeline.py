@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 TEXTS_AT_ONCE = 32
 """How many waiting texts a prep thread tokenises together."""
+GATHER_S = 0.005
+"""How long a prep thread lets more texts come when they come in quick succession."""
 LEAST_PREFETCH = 256
 CLOSE_S = 5.0
 """How long results that are being written may take when the pipeline stops, in seconds."""
@@ -88,6 +90,7 @@ class Pipeline:
             threads=threads,
             on_crash=_answer_crash,
             batch=self._prep_batch,
+            gather_s=GATHER_S,
         )
         self._sources: list[StreamSource] = []
         self._changed = threading.Condition()

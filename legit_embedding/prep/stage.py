@@ -25,9 +25,6 @@ BATCH = 16
 JITTER = 0.25
 LOOK_AGAIN_S = 0.25
 """How long a model without room is left alone when nobody says that it has room again."""
-GATHER_S = 0.005
-"""How long a thread lets more jobs of a model come, where they gain from being prepared together, when they come in
-quick succession. Every stage behind this one then handles several at a time too, which is most of what a task costs."""
 
 
 class PrepStage(Generic[JobT]):
@@ -46,6 +43,8 @@ class PrepStage(Generic[JobT]):
         on_crash: called with all the jobs that `work` was given, and the error, when it raised nevertheless.
         batch: how many jobs of a model a thread takes at most. Where jobs do not gain from being prepared together, and
             where one may be slow, as a download is, this is best 1.
+        gather_s: how long a thread lets more jobs of a model come when they come in quick succession, and then takes
+            them all. Every stage behind this one handles several at a time then, which is most of what a task costs.
     """
 
     def __init__(
@@ -55,12 +54,14 @@ class PrepStage(Generic[JobT]):
         threads: int,
         on_crash: Callable[[list[JobT], BaseException], None],
         batch: Callable[[str], int] = lambda _model: BATCH,
+        gather_s: float = 0.0,
     ) -> None:
         self._work = work
         self._has_room = has_room
         self._wanted = threads
         self._on_crash = on_crash
         self._batch = batch
+        self._gather_s = gather_s
         self._changed = threading.Condition()
         self._running = False
         self._numbers = itertools.count(1)
@@ -216,10 +217,10 @@ class PrepStage(Generic[JobT]):
             now = time.monotonic()
             last, self._looked_at[model] = self._looked_at.get(model, 0.0), now
             batch = self._batch(model)
-            if batch == 1 or now - last > 2 * GATHER_S or len(self._queues.get(model, ())) >= batch:
+            if batch == 1 or now - last > 2 * self._gather_s or len(self._queues.get(model, ())) >= batch:
                 return False
             self._gathering.add(model)
-        time.sleep(GATHER_S)
+        time.sleep(self._gather_s)
         with self._changed:
             self._gathering.discard(model)
             self._looked_at[model] = time.monotonic()

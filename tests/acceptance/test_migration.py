@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,13 @@ import pytest
 from benchmarks.legacy_fleet.fleet import Fleet
 from benchmarks.legacy_fleet.queues import PREP_QUEUE, embed_queue
 from legit_embedding.encoding import decode_embedding
+from tests.acceptance.conftest import NULL_MODELS
+from tests.clients import PREPARE_TEXT
 from tests.waiting import wait_for
 from tests.workers import ROOT, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.clients import Client
@@ -111,6 +114,11 @@ def contents_agree(entries: list[dict[str, str]]) -> float:
     return smallest
 
 
+def consume(client: Client, queue: str, *nodes: str) -> None:
+    """``celery control add_consumer``."""
+    assert client.app.control.add_consumer(queue, destination=nodes or None, reply=True, limit=1, timeout=10)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_runbook(rehearsal: Rehearsal) -> None:
@@ -153,7 +161,7 @@ def test_the_runbook(rehearsal: Rehearsal) -> None:
     assert in_flight >= 10
     assert rehearsal.doctor("--only", "queues", fails=True)["queues"]["level"] == "fail"
     for queue in (PREP_QUEUE, *map(embed_queue, MODELS)):
-        assert client.app.control.add_consumer(queue, reply=True, limit=1, timeout=10)
+        consume(client, queue)
     rehearsal.wait_for_more("new", in_flight + 20)
 
     # 5. Every task exactly once, and all alike
@@ -170,3 +178,27 @@ def test_the_runbook(rehearsal: Rehearsal) -> None:
     assert rehearsal.waiting() == 0
     report = json.loads(rehearsal.run("compare", RESULTS, SHADOW, "--subset", "--json"))
     assert report["pairs"] == client.redis.xlen(SHADOW)
+
+
+@pytest.mark.timeout(180)
+def test_the_old_fleet_finishes_what_a_broken_worker_leaves(
+    client: Client, redis_url: str, tmp_path: Path, make_worker: Callable[..., Worker]
+) -> None:
+    """The way back when the new worker is the trouble: its queue is handed to the old prep workers."""
+    config = {"models": NULL_MODELS, "handoff_dir": str(tmp_path / "handoffs")}
+    tasks = [(PREPARE_TEXT, {"task_id": f"t{number}", "text": f"text {number}"}) for number in range(200)]
+    with (
+        Fleet(redis_url, tmp_path / "old", config, prep_workers=1, env=ONE_CORE_EACH) as fleet,
+        make_worker(config, env=ONE_CORE_EACH) as new,
+    ):
+        fleet.wait_ready()
+        new.wait_ready()
+        client.send_all(tasks)
+        client.wait_for_entries(1)
+        assert new.stop() == 0, "what it has not begun goes back to the queue"
+        client.send_all([(name, task | {"task_id": f"later-{task['task_id']}"}) for name, task in tasks])
+        consume(client, "embedding", f"prep1@{gethostname()}")
+        client.wait_for_entries(400)
+    entries = client.entries()
+    assert len({entry["task_id"] for entry in entries}) == len(entries) == 400
+    assert {entry["worker"].partition(":")[0] for entry in entries} >= {"embed"}

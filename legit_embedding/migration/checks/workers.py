@@ -38,7 +38,7 @@ def queues(deployment: Deployment) -> Finding:
     waiting = _waiting(deployment, consumed)
     if waiting:
         first = waiting[0].partition(" ")[0]
-        todo = f"start a worker for each, or: celery -A legit_embedding control add_consumer {first}"
+        todo = f"start a worker for each, or: celery -A legit_embedding control -d NODE add_consumer {first}"
         return fail(f"tasks wait in queues that no worker consumes: {_some(waiting)}", todo)
     ours = deployment.app.conf.task_default_queue
     if ours not in consumed:

@@ -397,3 +397,25 @@ def test_its_threads_are_guarded_and_keep_to_one_core() -> None:
     assert "'prep-1'" in str(crashed[0])
     assert seen == [(True, 1)]
     assert not is_guarded()
+
+
+def test_what_comes_in_quick_succession_is_prepared_together():
+    taken: list[list[int]] = []
+    stage = PrepStage[int](lambda _, jobs: taken.append(jobs), lambda _: True, 4, lambda *_: None, gather_s=0.2)
+    stage._looked_at["text"] = time.monotonic() + 60  # as if a job had been looked for just now
+    stage.start()
+    for job in range(6):
+        stage.submit("text", job)
+    wait_for(lambda: sum(map(len, taken)) == 6, 10, "the six jobs")
+    assert stage.close(10)
+    assert [len(jobs) for jobs in taken] == [6], "one thread, one chunk"
+
+
+def test_a_job_that_comes_alone_is_not_kept_waiting():
+    taken = threading.Event()
+    stage = PrepStage[int](lambda *_: taken.set(), lambda _: True, 1, lambda *_: None, gather_s=60)
+    stage._looked_at["text"] = time.monotonic() - 600
+    stage.start()
+    stage.submit("text", 1)
+    assert taken.wait(10)
+    assert stage.close(10)
