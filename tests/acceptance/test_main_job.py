@@ -19,7 +19,7 @@ from tests.images import variety
 from tests.texts import texts
 from tests.workers import Worker, wait_for
 
-IMAGE_MODEL, SEED, TASKS, IMAGE_TASKS = "EVA02-B-16", 0, 1000, 80
+IMAGE_MODEL, SEED, TASKS, IMAGE_TASKS = "EVA02-B-16", 0, 1000, 40
 MINILM_TOKENS = 256
 """What the package's own sentence-transformers settings cut texts to."""
 

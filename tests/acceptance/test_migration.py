@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -119,13 +120,20 @@ def consume(client: Client, queue: str, *nodes: str) -> None:
     assert client.app.control.add_consumer(queue, destination=nodes or None, reply=True, limit=1, timeout=10)
 
 
+def stop(*workers: Worker) -> None:
+    """SIGTERM to all of them, and each ends well."""
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    assert [worker.wait() for worker in workers] == [0] * len(workers)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_runbook(rehearsal: Rehearsal) -> None:
     client, fleet = rehearsal.client, rehearsal.fleet
 
     # 1. Look
-    found = rehearsal.doctor()
+    found = rehearsal.doctor("--only", "task names", "--only", "queues", "--only", "hand-offs")
     assert found["task names"]["level"] == "ok"
     assert "5 workers" in found["task names"]["what"]
     assert found["queues"]["level"] == "ok"
@@ -151,12 +159,10 @@ def test_the_runbook(rehearsal: Rehearsal) -> None:
     rehearsal.wait_for_more("new", 20)
 
     # 4. Stop the old fleet in the middle of its work
-    for worker in fleet.embed.values():
-        assert worker.stop() == 0
+    stop(*fleet.embed.values())
     wait_for(lambda: rehearsal.left_over() >= 10 and rehearsal.waiting() >= 10, 60, "hand-offs in flight")
     rehearsal.run("cutover", "set", "100")
-    for worker in fleet.prep:
-        assert worker.stop() == 0
+    stop(*fleet.prep)
     in_flight = rehearsal.left_over()
     assert in_flight >= 10
     assert rehearsal.doctor("--only", "queues", fails=True)["queues"]["level"] == "fail"
