@@ -75,7 +75,7 @@ class PlanStore:
             RedisError: the server is away.
         """
         try:
-            return self.change(lambda plan: plan)
+            return self.change(lambda _: Plan())
         except (ValueError, redis.ResponseError):
             plan = Plan().replacing(Plan(), time.time())
             self._client.set(KEY, plan.model_dump_json(exclude_none=True))
