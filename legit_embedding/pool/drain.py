@@ -1,4 +1,4 @@
-"""Acknowledgements while the worker drains."""
+"""Acknowledgements while the event loop does not turn."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from kombu.message import Message
 if TYPE_CHECKING:
     from kombu.asynchronous import Hub
 
-_ACKNOWLEDGEMENTS = {"ack_log_error", "reject_log_error"}
-
 
 def run_ready_acknowledgements(hub: Hub) -> None:
-    """Run the acknowledgements that wait on an event loop which no longer turns.
+    """Run the acknowledgements that wait on an event loop which does not turn.
 
     At a warm shutdown they would otherwise wait for the loop to be closed, and a kill before that would redeliver
     finished work. Everything else is put back: the queue also holds the transport's reader, which must not deliver to
@@ -32,6 +30,4 @@ def run_ready_acknowledgements(hub: Hub) -> None:
 
 
 def _acknowledges(callback: Any) -> bool:  # noqa: ANN401 - a vine promise, or anything
-    function = getattr(callback, "fun", None)
-    owner = getattr(function, "__self__", None)
-    return isinstance(owner, Message) and getattr(function, "__name__", None) in _ACKNOWLEDGEMENTS
+    return isinstance(getattr(getattr(callback, "fun", None), "__self__", None), Message)

@@ -23,6 +23,7 @@ from legit_embedding.pool.drain import run_ready_acknowledgements
 from legit_embedding.pool.job import Callbacks, PoolJob
 from legit_embedding.pool.limits import Clock, Limits
 from legit_embedding.pool.prefetch import Prefetch
+from legit_embedding.pool.reconnect import Reconnect
 from legit_embedding.pool.threads import WorkerThreads
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class TaskPool(BasePool):
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[ContinuationThread] = []
         self._clock = Clock()
-        self.app.steps["consumer"].add(Prefetch)
+        self.app.steps["consumer"].update((Prefetch, Reconnect))
         control.register()
 
     def on_start(self) -> None:
@@ -141,6 +142,11 @@ class TaskPool(BasePool):
     def prefetch(self) -> int:
         """How many unacknowledged messages the worker should hold."""
         return self.pipeline.prefetch if self.pipeline is not None else 0
+
+    def delivery_tags(self) -> set[str]:
+        """The broker's tags of the messages in progress."""
+        with self._drained:
+            return {tag for job in self._jobs if (tag := job.delivery_tag) is not None}
 
     def _resize(self, limit: int) -> None:
         self.limit = limit

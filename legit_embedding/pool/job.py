@@ -73,6 +73,7 @@ class PoolJob:
         """What the body of a deferred task must raise when it goes on."""
         self._target = target
         self._callbacks = callbacks
+        self._request = getattr(callbacks.accept, "__self__", None)
         self._finished = finished
         self._limits = limits or Limits()
         self._clock = clock or Clock()
@@ -116,10 +117,14 @@ class PoolJob:
     def terminate(self, signal: int | None = None) -> None:
         """Called by Celery at a cold shutdown: a thread cannot be killed, and the message stays unacknowledged."""
 
+    @property
+    def delivery_tag(self) -> str | None:
+        """The broker's tag of the task's message; None for a job that Celery's worker did not give."""
+        return self._request.message.delivery_tag if self._request is not None else None
+
     def _is_revoked(self) -> bool:
         # Celery looks when a message arrives; it may have been revoked, or have expired, while it waited for a thread.
-        request = getattr(self._callbacks.accept, "__self__", None)
-        return bool(request is not None and request.revoked())
+        return self._request is not None and self._request.revoked()
 
     def _accepted(self) -> Callable[[], Any]:
         _call(self._callbacks.accept, os.getpid(), time.monotonic())

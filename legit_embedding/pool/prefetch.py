@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import bootsteps
+from celery.worker.consumer.tasks import Tasks
 
 
 class Prefetch(bootsteps.StartStopStep):
@@ -14,14 +15,9 @@ class Prefetch(bootsteps.StartStopStep):
     ever as large as the unacknowledged messages allow, so the worker holds at least twice its largest batch.
     """
 
-    def __init__(self, parent: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's consumer and its options
-        super().__init__(parent, **kwargs)
-        self._apply(parent)
+    requires = (Tasks,)
 
-    def stop(self, parent: Any) -> None:  # noqa: ANN401
-        """Called between two connections, after Celery has lowered the count by what is still running."""
-        self._apply(parent)
-
-    @staticmethod
-    def _apply(consumer: Any) -> None:  # noqa: ANN401
-        consumer.initial_prefetch_count = max(consumer.initial_prefetch_count, consumer.pool.prefetch)
+    def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
+        """Called for each connection; Celery has counted by threads, and after a reconnection by what still runs."""
+        parent.qos.value = parent.initial_prefetch_count = max(parent.initial_prefetch_count, parent.pool.prefetch)
+        parent.qos.update()
