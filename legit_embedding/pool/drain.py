@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kombu.message import Message
-
 if TYPE_CHECKING:
     from kombu.asynchronous import Hub
+
+_ACKNOWLEDGEMENTS = {"ack_log_error", "reject_log_error", "settle_done"}
 
 
 def run_ready_acknowledgements(hub: Hub) -> None:
@@ -30,4 +30,4 @@ def run_ready_acknowledgements(hub: Hub) -> None:
 
 
 def _acknowledges(callback: Any) -> bool:  # noqa: ANN401 - a vine promise, or anything
-    return isinstance(getattr(getattr(callback, "fun", None), "__self__", None), Message)
+    return getattr(getattr(callback, "fun", None), "__name__", None) in _ACKNOWLEDGEMENTS

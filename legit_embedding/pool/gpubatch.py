@@ -20,10 +20,10 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.pool import control
 from legit_embedding.pool.continuation import ContinuationThread
 from legit_embedding.pool.drain import run_ready_acknowledgements
+from legit_embedding.pool.holding import Holding
 from legit_embedding.pool.job import Callbacks, PoolJob
 from legit_embedding.pool.limits import Clock, Limits
 from legit_embedding.pool.prefetch import Prefetch
-from legit_embedding.pool.reconnect import Reconnect
 from legit_embedding.pool.threads import WorkerThreads
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TaskPool(BasePool):
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[ContinuationThread] = []
         self._clock = Clock()
-        self.app.steps["consumer"].update((Prefetch, Reconnect))
+        self.app.steps["consumer"].update((Prefetch, Holding))
         control.register()
 
     def on_start(self) -> None:

@@ -19,8 +19,9 @@ VISIBILITY_S = 3
 def visibility(tmp_path_factory):
     """A profile whose unacknowledged messages come back soon, as a restarted deployment's would after an hour."""
     directory = tmp_path_factory.mktemp("profile")
-    profile = f"from tests.profile import *\nbroker_transport_options = {{'visibility_timeout': {VISIBILITY_S}}}\n"
-    (directory / "soon.py").write_text(profile)
+    # kombu looks for them every 100 s by default.
+    options = {"visibility_timeout": VISIBILITY_S, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+    (directory / "soon.py").write_text(f"from tests.profile import *\nbroker_transport_options = {options}\n")
     return {"CELERY_CONFIG_MODULE": "soon", "PYTHONPATH": str(directory)}
 
 
