@@ -14,11 +14,11 @@ def words() -> list[str]:
 
 
 def texts(count: int, shortest: int = 1, longest: int = 400) -> list[str]:
-    """Texts of `shortest` to `longest` words, evenly spread, all different."""
+    """Texts of `shortest` to `longest` words in no order, as many of each order of magnitude."""
     source = words()
     chosen, start = [], 0
     for number in range(count):
-        length = shortest + (number * 7919) % (longest - shortest + 1)
+        length = round(shortest * (longest / shortest) ** ((number * 7919 % count) / max(1, count - 1)))
         chosen.append(" ".join(source[start : start + length]))
         start = (start + length) % (len(source) - longest)
     return chosen
