@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.app.utils import Settings
 
 from legit_embedding.config import get_settings
 from legit_embedding.errors import ConfigError
@@ -46,11 +47,16 @@ def make_app() -> Celery:
         ConfigError: a setting that does not fit.
     """
     app = Celery("legit_embedding", include=["legit_embedding.preparation", "legit_embedding.embedding"])
-    app.add_defaults(_defaults(get_settings().redis_url))
     app.steps["worker"].add("legit_embedding.sources.bootstep:StreamStep")
     module = _config_module()
     if module is not None:
         app.config_from_object(module)
+    defaults = _defaults(get_settings().redis_url)
+
+    def put_below_the_profile(source: Settings, **_: object) -> None:
+        source.maps.insert(-1, defaults)  # above Celery's own; `add_defaults` would put them above the profile's too
+
+    app.on_after_configure.connect(put_below_the_profile, weak=False)
     return app
 
 
