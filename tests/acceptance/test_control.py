@@ -23,7 +23,7 @@ def slow_worker(make_worker, client):
 
 
 def is_active(client, celery_id):
-    active = client.app.control.inspect(timeout=1).active() or {}
+    active = client.app.control.inspect(timeout=5, limit=1).active() or {}
     return any(each["id"] == celery_id for tasks in active.values() for each in tasks)
 
 

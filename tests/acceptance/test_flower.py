@@ -144,7 +144,7 @@ def test_a_failed_task_shows_why(flower, page, client):
 
 def test_the_pool_grows_at_the_push_of_a_button(flower, page, client):
     def size():
-        return next(iter(client.app.control.inspect(timeout=5).stats().values()))["pool"]["max-concurrency"]
+        return next(iter(client.app.control.inspect(timeout=5, limit=1).stats().values()))["pool"]["max-concurrency"]
 
     before = size()
     page.goto(f"{flower}/worker/gpu-1@pod")

@@ -74,7 +74,7 @@ def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
         worker.wait_ready()
         client.send_all(tasks[::2] + tasks[1::2])
         answers = client.answers([task["task_id"] for _, task in tasks], timeout=200)
-        batching = next(iter(client.app.control.inspect(timeout=10).stats().values()))["pool"]["batching"]
+        batching = next(iter(client.app.control.inspect(timeout=10, limit=1).stats().values()))["pool"]["batching"]
         copies = [client.send("tests.tasks.instances", each).get(timeout=30) for each in ("EvaAttention", "BertLayer")]
         vectors_of = {key: decode_embedding(entry["embedding"]) for key, entry in answers.items()}
         assert worker.stop() == 0
