@@ -2,32 +2,18 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
 from legit_embedding.cli.dead_letter import DeadLetter
 from legit_embedding.config import StreamConfig
-from tests.unit.cli.invoking import Cli
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.unit.cli.invoking import Cli
 
 TASKS, DEAD = "embedding_tasks", "embedding_tasks:dead"
-
-
-@pytest.fixture
-def client(any_redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(any_redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def cli(any_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    return Cli(REDIS_URL=any_redis_url)
 
 
 def bury(client: redis.Redis, *fields: bytes | str, reason: str = "max_deliveries", stream: str = TASKS) -> str:

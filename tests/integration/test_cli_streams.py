@@ -13,28 +13,15 @@ import pytest
 import redis
 
 from legit_embedding.cli import streams
-from tests.unit.cli.invoking import Cli
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
+    from tests.unit.cli.invoking import Cli
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.servers import Server
 
 TASKS, GROUP = "embedding_tasks", "embedding_workers"
-
-
-@pytest.fixture
-def client(any_redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(any_redis_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def cli(any_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    return Cli(REDIS_URL=any_redis_url)
 
 
 def work(client: redis.Redis, consumer: str, count: int) -> list[str]:

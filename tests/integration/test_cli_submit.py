@@ -17,24 +17,11 @@ from tests.unit.cli.invoking import Cli
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers import Server
 
 TASKS = "embedding_tasks"
-
-
-@pytest.fixture
-def client(any_redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(any_redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def cli(any_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    return Cli(REDIS_URL=any_redis_url)
 
 
 def task_file(path: Path, count: int) -> Path:

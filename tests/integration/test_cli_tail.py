@@ -14,29 +14,16 @@ import pytest
 import redis
 
 from legit_embedding.cli import results as results_module
-from tests.unit.cli.invoking import Cli
 from tests.unit.cli.results import bad, good, vector
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.unit.cli.invoking import Cli
     from pathlib import Path
 
     from tests.servers import Server
 
 RESULTS = "embedding_results"
-
-
-@pytest.fixture
-def client(any_redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(any_redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def cli(any_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    return Cli(REDIS_URL=any_redis_url)
 
 
 def write(client: redis.Redis, *entries: dict[str, str], stream: str = RESULTS) -> list[str]:
