@@ -121,6 +121,8 @@ class TelemetryConfig(_Section):
 
     interval_s: PositiveFloat = 5.0
     legacy_keys: bool = True
+    json_logs: bool = False
+    traces: bool = False
 
 
 class TaskNames(_Section):

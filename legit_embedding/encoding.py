@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,15 +24,14 @@ def encode_embedding(vector: NDArray[np.floating]) -> str:
     Raises:
         ValueError: the vector is not one-dimensional, or holds a NaN or an infinity (in float32).
     """
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
-        wire = np.ascontiguousarray(vector, dtype=_WIRE_DTYPE)
+    wire = _on_the_wire(vector)
     if wire.ndim != 1:
         message = f"an embedding has one dimension, this one has shape {wire.shape}"
         raise ValueError(message)
-    if not np.isfinite(wire).all():
+    if not np.logical_and.reduce(np.isfinite(wire)):
         message = "an embedding must be finite, this one holds a NaN or an infinity"
         raise ValueError(message)
-    return base64.b64encode(wire.tobytes()).decode("ascii")
+    return binascii.b2a_base64(wire.data, newline=False).decode("ascii")
 
 
 def decode_embedding(text: str) -> NDArray[np.float32]:
@@ -41,3 +41,10 @@ def decode_embedding(text: str) -> NDArray[np.float32]:
         ValueError: the text is not base64, or not a whole number of float32 values.
     """
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=_WIRE_DTYPE)
+
+
+def _on_the_wire(vector: NDArray[np.floating]) -> NDArray[np.float32]:
+    if vector.dtype == _WIRE_DTYPE:
+        return np.ascontiguousarray(vector)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+        return np.ascontiguousarray(vector, dtype=_WIRE_DTYPE)

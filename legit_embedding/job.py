@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind
     from legit_embedding.messages import Address, HandOff, Origin, TaskObject, Written
+    from legit_embedding.telemetry.traces import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,13 @@ class Job(Delivery):
     It is settled exactly once: with a `Written` answer (good or bad), a `HandedOver` tensor, or a `GivenBackError`.
     """
 
-    __slots__ = ("_answer", "_settled", "address", "attempts", "kind", "origin", "prep_s", "work")
+    __slots__ = ("_answer", "_settled", "address", "attempts", "kind", "origin", "prep_s", "trace", "work")
 
     kind: Kind
     work: TaskObject | HandOff | None
     """What there is to do; None for a task that does not fit and is only answered."""
+    trace: Trace | None
+    """Where its spans are kept; None unless ``telemetry.traces`` is on."""
 
     def __init__(
         self, address: Address, origin: Origin, answer: Callable[[Job, Result], None], settled: Settled
@@ -55,6 +58,7 @@ class Job(Delivery):
         self.attempts = 0
         self.prep_s = 0.0
         self.work = None
+        self.trace = None
         self.cancelled = None
         self.deadline = None
         self._answer = answer
@@ -78,6 +82,8 @@ class Job(Delivery):
     def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
         """Encode the vector and pass the answer on to the sink."""
         outcome: Embedded | TaskError
+        if self.trace is not None:
+            self.trace.computed(self.prep_s, queue_s, compute_s)
         if self.cancelled is not None:
             outcome = TaskError(self.cancelled, "the task was revoked while it was on the device")
         else:

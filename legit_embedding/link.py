@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
     Argument = bytes | str | int
+    Command = Sequence["Argument | Packed"]
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -48,23 +49,31 @@ class Script:
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Arguments in the protocol's own form, from whoever has many; only a command's last one may be this."""
+
+    count: int
+    chunks: Sequence[bytes]
+
+
 class Connection:
     """One connection. A call that is given up drops it, so that no reply is taken for another's."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
 
-    async def call(self, *command: Argument) -> Any:  # noqa: ANN401 - a reply is what the command makes it
+    async def call(self, *command: Argument | Packed) -> Any:  # noqa: ANN401 - a reply is what the command makes it
         """As `Link.call`."""
         (reply,) = await self.pipeline([command])
         if isinstance(reply, ResponseError):
             raise reply
         return reply
 
-    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """As `Link.pipeline`."""
         if commands:
-            await self._connection.send_packed_command([_pack(command) for command in commands])
+            await self._connection.send_packed_command([chunk for command in commands for chunk in _pack(command)])
         return [await self._reply() for _ in commands]
 
     async def _reply(self) -> Any:  # noqa: ANN401
@@ -109,7 +118,7 @@ class Link:
         finally:
             await self._pool.release(connection)
 
-    async def call(self, *command: Argument) -> Any:  # noqa: ANN401 - a reply is what the command makes it
+    async def call(self, *command: Argument | Packed) -> Any:  # noqa: ANN401 - a reply is what the command makes it
         """Send one command and return its reply.
 
         Raises:
@@ -118,7 +127,7 @@ class Link:
         async with self.hold() as connection:
             return await connection.call(*command)
 
-    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands in one round trip; a refused one has its `ResponseError` in place of a reply.
 
         Raises:
@@ -127,7 +136,7 @@ class Link:
         async with self.hold() as connection:
             return await connection.pipeline(commands)
 
-    async def run(self, script: Script, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:  # noqa: ANN401
+    async def run(self, script: Script, keys: Sequence[Argument], arguments: Command) -> Any:  # noqa: ANN401
         """Run a script, sending its source only where the server does not know it yet."""
         try:
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
@@ -146,9 +155,13 @@ class Link:
         await self._pool.disconnect()
 
 
-def _pack(command: Sequence[Argument]) -> bytes:
-    packed: bytes = pack_command(cast("Any", tuple(command)))  # its types know commands of one word only
-    return packed
+def _pack(command: Command) -> list[bytes]:
+    last = command[-1]
+    if not isinstance(last, Packed):
+        return [pack_command(cast("Any", tuple(command)))]  # its types know commands of one word only
+    head: bytes = pack_command(cast("Any", tuple(command[:-1])))
+    _, _, arguments = head.partition(b"\r\n")  # the first line says how many there are
+    return [b"*%d\r\n%b" % (len(command) - 1 + last.count, arguments), *last.chunks]
 
 
 def explain(error: BaseException) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from legit_embedding.engine.engine import Engine
 from legit_embedding.errors import TaskError
@@ -19,15 +20,19 @@ from legit_embedding.prep.handover import HandOver
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.prep.work import Preparation, give_back
 from legit_embedding.sinks.writer import StreamWriter
+from legit_embedding.telemetry.tally import MODEL_FAULTS, UNKNOWN, Tally
+from legit_embedding.telemetry.traces import make_tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
     from legit_embedding.job import Outcome, Settled
     from legit_embedding.messages import Origin, Result, Written
     from legit_embedding.sources.streams import StreamSource
+
+logger = logging.getLogger(__name__)
 
 TEXTS_AT_ONCE = 32
 """How many waiting texts a prep thread tokenises together."""
@@ -62,6 +67,8 @@ class Pipeline:
         self.worker = worker
         self.prep_only = prep_only
         self.registry = Registry(settings.models)
+        self.tally = Tally(self.registry.names())
+        self._tracer = make_tracer(worker) if settings.telemetry.traces else None
         self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._wake_all)
         self._fetcher = Fetcher(settings.fetch)
         self._handoffs = HandOffDirectory(settings.handoff_dir)
@@ -85,6 +92,7 @@ class Pipeline:
                 self.engine,
                 self._retry,
                 settings.fetch.max_pixels,
+                self.tally.prepared,
             ),
             has_room=self._has_room,
             threads=threads,
@@ -92,7 +100,10 @@ class Pipeline:
             batch=self._prep_batch,
             gather_s=GATHER_S,
         )
-        self._sources: list[StreamSource] = []
+        self.phase: Literal["starting", "running", "stopping"] = "starting"
+        self.sources: list[StreamSource] = []
+        self.watched: list[threading.Thread] = []
+        """Threads of others that the pipeline cannot do without."""
         self._changed = threading.Condition()
         self._in_flight = 0
 
@@ -107,6 +118,7 @@ class Pipeline:
         self.writer.start()
         self.engine.start()
         self.stage.start()
+        self.phase = "running"
 
     def submit(
         self,
@@ -117,6 +129,7 @@ class Pipeline:
         accepts: type[TaskObject] | type[HandOff] = TaskObject,
         kind: Kind | None = None,
         expires: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Job:
         """Take a task over; never blocks.
 
@@ -127,8 +140,11 @@ class Pipeline:
             accepts: which wire object it has to be.
             kind: the kind that the entrypoint takes; None for either.
             expires: Unix time after which the source no longer wants the answer, beside the task's own deadline.
+            headers: the message's, for the producer's trace context; without them the task's own fields may have it.
         """
         job = self._job(raw, origin, settled)
+        if self._tracer is not None:
+            job.trace = self._tracer.begin(raw, headers)
         try:
             job.take(accepts.parse(raw), expires)
             self._admit(job, kind)
@@ -158,12 +174,14 @@ class Pipeline:
 
     def add_source(self, source: StreamSource) -> None:
         """Start a source that feeds this pipeline; it is stopped with it."""
-        self._sources.append(source)
         source.start()
+        # Not before: a source whose thread does not run counts as dead.
+        self.sources.append(source)
 
     def stop_reading(self) -> None:
         """Stop every source at once; what they have read is still finished."""
-        for source in self._sources:
+        self.phase = "stopping"
+        for source in self.sources:
             source.stop_reading()
 
     @property
@@ -173,6 +191,16 @@ class Pipeline:
         Twice the largest batch, and no fewer than a mix of quick and slow models needs for the quick ones to be in it.
         """
         return min(self.settings.engine.max_in_flight, max(LEAST_PREFETCH, 2 * self.engine.largest_batch()))
+
+    def dead_thread(self) -> str | None:
+        """The name of a thread that should be running and is not."""
+        if not self.writer.alive():
+            return "stream-writer"
+        if not self.stage.is_whole():
+            return "prep"
+        if not all(source.alive() for source in self.sources):
+            return "stream-source"
+        return next((thread.name for thread in self.watched if not thread.is_alive()), None)
 
     def resize(self, threads: int) -> None:
         """Change the number of prep threads."""
@@ -191,9 +219,11 @@ class Pipeline:
         give_back(self.stage.take_back())
         self.engine.close(give_back=True, timeout=CLOSE_S)
         self.writer.close(CLOSE_S)
-        for source in self._sources:
+        for source in self.sources:
             source.close(CLOSE_S)
         self._fetcher.close()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def info(self) -> dict[str, Any]:
         """What ``celery inspect stats`` and Flower's pool page show."""
@@ -218,6 +248,7 @@ class Pipeline:
         return self.writer.has_room() and self.engine.has_room(model)
 
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
+        self.tally.prep_retried(model)
         self.stage.submit_later(model, job, delay_s)
 
     def _wake(self) -> None:
@@ -228,7 +259,7 @@ class Pipeline:
         self._wake_sources()
 
     def _wake_sources(self) -> None:
-        for source in self._sources:
+        for source in self.sources:
             source.wake()
 
     def _answer(self, job: Job, result: Result) -> None:
@@ -237,6 +268,13 @@ class Pipeline:
     def _written(self, job: Job, written: Written) -> None:
         if isinstance(job.work, HandOff) and not isinstance(written.result.outcome, TaskError):
             self._handoffs.remove(job.work.path)
+        # A task that does not fit has no model.
+        model, result = getattr(job, "model", UNKNOWN), written.result
+        self.tally.answered(model, result)
+        if job.trace is not None:
+            job.trace.end(job.address.task_id, model, result.outcome)
+        if isinstance(result.outcome, TaskError):
+            _log(result.outcome, result.address.task_id, model)
         job.settle(written)
 
     def _job(self, raw: object, origin: Origin, settled: Settled) -> Job:
@@ -253,6 +291,12 @@ class Pipeline:
                 self._changed.notify_all()
         if self._in_flight + 1 >= self.settings.engine.max_in_flight:
             self._wake_sources()
+
+
+def _log(error: TaskError, task_id: str, model: str) -> None:
+    level = logging.ERROR if error.code in MODEL_FAULTS else logging.INFO
+    extra = {"task_id": task_id, "model": model, "code": error.code}
+    logger.log(level, "Task %s on %s ended in %s", task_id, model or "no model", error, extra=extra)
 
 
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:

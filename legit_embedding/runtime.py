@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from legit_embedding.pipeline import Pipeline
+    from legit_embedding.telemetry.presence import Presence
 
 __all__ = ["current", "is_running", "settings", "start", "stop"]
 
 _lock = threading.Lock()
 _pipeline: Pipeline | None = None
+_presence: Presence | None = None
 _owner: int | None = None
 
 
@@ -27,29 +29,52 @@ def start(
     threads: int,
     *,
     prep_only: bool = False,
+    exclusive: bool = True,
     on_fatal: Callable[[BaseException], None] | None = None,
 ) -> Pipeline:
     """Make and start the process's pipeline.
+
+    Args:
+        nodename: the Celery worker's; None outside of one, and then the process does not show itself as a worker.
+        threads: how many prep threads.
+        prep_only: as for the pipeline.
+        exclusive: whether to refuse the start where another living process has the identity.
+        on_fatal: called once when the process has to end: the device is broken for good, or a thread has died.
 
     Raises:
         ConfigError: a setting or a model that the worker cannot start with.
     """
     # Loads torch, which producers that only import the tasks do not need.
     from legit_embedding.pipeline import Pipeline
+    from legit_embedding.telemetry.presence import Presence
 
-    global _pipeline, _owner
+    global _pipeline, _presence, _owner
     made = Pipeline(settings(), identity(settings(), nodename), threads, prep_only=prep_only, on_fatal=on_fatal)
+    presence = Presence(made, exclusive=exclusive, on_fatal=on_fatal) if nodename is not None else None
     try:
+        if presence is not None:
+            presence.start()
         made.start()
     except BaseException:
         made.stop()
+        if presence is not None:
+            presence.stop()
         raise
-    _pipeline, _owner = made, os.getpid()
+    _pipeline, _presence, _owner = made, presence, os.getpid()
     return made
 
 
-def current(*, prep_only: bool = False) -> Pipeline:
+def presence() -> Presence | None:
+    """How this process shows itself, if it is a worker's with a pipeline."""
+    return _presence if is_running() else None
+
+
+def current(*, prep_only: bool = False, nodename: str | None = None) -> Pipeline:
     """The process's pipeline; made at the first task on a pool that did not start one (solo, threads, eager).
+
+    Args:
+        prep_only: as for the pipeline.
+        nodename: the Celery worker's; None outside of one.
 
     Raises:
         ConfigError: a setting or a model that it cannot start with.
@@ -63,7 +88,7 @@ def current(*, prep_only: bool = False) -> Pipeline:
         from legit_embedding.prep.cpus import available_cpus
 
         atexit.register(stop)
-        return start(None, available_cpus(), prep_only=prep_only)
+        return start(nodename, available_cpus(), prep_only=prep_only, exclusive=False)
 
 
 def is_running() -> bool:
@@ -73,7 +98,10 @@ def is_running() -> bool:
 
 def stop() -> None:
     """Stop the pipeline, if there is one; what is not answered is given back. Idempotent."""
-    global _pipeline
+    global _pipeline, _presence
     pipeline, _pipeline = _pipeline, None
+    presence, _presence = _presence, None
     if pipeline is not None and _owner == os.getpid():
         pipeline.stop()
+        if presence is not None:
+            presence.stop()

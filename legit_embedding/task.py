@@ -92,12 +92,20 @@ class EmbeddingTask(Task):
             else:
                 future.set_result(outcome)
 
-        pipeline = runtime.current(prep_only=self._handoff_queue is not None)
-        job = pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind, expires=self._expires())
+        nodename = None if origin.kind == "local" else self.request.hostname
+        pipeline = runtime.current(prep_only=self._handoff_queue is not None, nodename=nodename)
+        headers = self._trace_headers() if pipeline.settings.telemetry.traces else None
+        expires = self._expires()
+        job = pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind, expires=expires, headers=headers)
         owner = current_owner()
         if isinstance(owner, PoolJob):
             owner.on_withdraw(lambda: pipeline.cancel(job, "expired" if owner.interruption else "revoked"))
         return future
+
+    def _trace_headers(self) -> dict[str, str]:
+        """The producer's trace context: Celery makes each header of a message an attribute of the request."""
+        found = {name: getattr(self.request, name, None) for name in ("traceparent", "tracestate")}
+        return {name: value for name, value in found.items() if isinstance(value, str)}
 
     def _expires(self) -> float | None:
         expires = self.request.expires

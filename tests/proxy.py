@@ -23,14 +23,19 @@ class Proxy:
         delay_s: how long every byte is under way, in each direction.
         cut_after: the mean number of bytes after which a connection is cut, in the middle of whatever it carries; each
             direction of each connection draws its own. 0 never cuts.
+        cut_replies_after: the same for what the server sends, which is much less than what workers send to it; by
+            default as `cut_after`.
         seed: for the draws.
     """
 
-    def __init__(self, url: str, *, delay_s: float = 0.0, cut_after: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, url: str, *, delay_s: float = 0.0, cut_after: int = 0, cut_replies_after: int | None = None, seed: int = 0
+    ) -> None:
         target = urlsplit(url)
         self._host, self._port, self._path = target.hostname, target.port, target.path
         self._delay_s = delay_s
         self.cut_after = cut_after
+        self.cut_replies_after = cut_after if cut_replies_after is None else cut_replies_after
         self.cuts = 0
         self._random = random.Random(seed)
         self._loop = asyncio.new_event_loop()
@@ -66,8 +71,8 @@ class Proxy:
         with suppress(OSError, asyncio.CancelledError), closing(writer.transport):
             up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
             with closing(up_writer.transport):
-                tasks = {asyncio.ensure_future(self._pass(reader, up_writer))}
-                tasks.add(asyncio.ensure_future(self._pass(up_reader, writer)))
+                tasks = {asyncio.ensure_future(self._pass(reader, up_writer, self.cut_after))}
+                tasks.add(asyncio.ensure_future(self._pass(up_reader, writer, self.cut_replies_after)))
                 try:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -77,10 +82,10 @@ class Proxy:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut_after: int) -> None:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         sender = asyncio.ensure_future(self._send(queue, writer))
-        left = self._random.expovariate(1 / self.cut_after) if self.cut_after else float("inf")
+        left = self._random.expovariate(1 / cut_after) if cut_after else float("inf")
         try:
             while left > 0 and (chunk := await reader.read(_CHUNK)):
                 part = chunk if len(chunk) < left else chunk[: int(left)]

@@ -8,8 +8,11 @@ import sys
 import time
 
 import psutil
+from redis import Redis
 
+from legit_embedding import runtime
 from legit_embedding.celery import app
+from legit_embedding.config import get_settings
 
 
 @app.task
@@ -43,6 +46,7 @@ def noop():
 @app.task
 def instances(class_name):
     """How many objects of a class, by name, live in the worker's process."""
+    gc.unfreeze()  # what was there when the worker began to read streams
     gc.collect()
     return sum(type(each).__name__ == class_name for each in gc.get_objects())
 
@@ -69,3 +73,19 @@ def busy(seconds):
 @app.task
 def sleep(seconds):
     time.sleep(seconds)
+
+
+@app.task
+def end_the_writer():
+    """As a fault of its thread would."""
+    runtime.current().writer.close()
+
+
+@app.task
+def total_dim(receipts):
+    return sum(receipt["dim"] for receipt in receipts)
+
+
+@app.task
+def note(word):
+    Redis.from_url(get_settings().redis_url).sadd("noted", word)

@@ -12,6 +12,8 @@ from legit_embedding import __version__
 from legit_embedding.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "health": "Whether a worker is well: for a person, or a container's probe.",
+    "top": "The workers at work: items a second, depths, batches, and when all is done.",
     "streams": "How long the streams are, who works on them, and when they will be empty.",
     "dead": "The tasks that could not be delivered: look, bring back, throw away.",
     "submit": "Put the tasks of a JSONL file, or a folder of images, into the task stream.",

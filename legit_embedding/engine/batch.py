@@ -33,6 +33,7 @@ class Batch:
         "memory_failed_at",
         "model",
         "not_before",
+        "sound",
         "split",
         "useful",
     )
@@ -51,6 +52,8 @@ class Batch:
         """How often its only item ran out of memory."""
         self.not_before = 0.0
         """When it may go to the device again, by `time.monotonic`."""
+        self.sound = True
+        """Whether the model gave it a vector that is one, once it has landed."""
         self._claim = threading.Lock()
 
     def claim(self) -> bool:

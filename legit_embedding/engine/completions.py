@@ -86,6 +86,7 @@ class Completions:
         if isinstance(vectors, BaseException):
             self._landed(flight, vectors)
             return
+        flight.batch.sound = any(vectors.finite)
         # Claimed before the loop hears of it: it may be waiting for this flight to end, and give back what is left.
         claimed = flight.batch.claim()
         self._landed(flight, None)

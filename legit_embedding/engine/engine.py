@@ -121,12 +121,15 @@ class Engine:
         """The counters of this moment."""
         device_s = sum(lane.counters.device_s for lane in self._lanes.values())
         return EngineStats(
-            models={name: lane.stats(device_s) for name, lane in self._lanes.items()},
+            models={
+                name: lane.stats(device_s, self._loop.scheduler.weight(name)) for name, lane in self._lanes.items()
+            },
             busy=self._loop.busy.fraction(time.monotonic()),
             open_items=self._answers.open,
             open_batches=len(self._custody),
             on_device=len(self._loop.runway),
             turned_at=self._loop.turned_at,
+            memory=self._loop.memory,
         )
 
     def info(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from itertools import count
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from legit_embedding.engine.device import Forward
     from legit_embedding.engine.plan import Plan
     from legit_embedding.models.base import Backend
+
+logger = logging.getLogger(__name__)
 
 _SMOOTHING = 0.2
 _MIN_PACE = 1e-3
@@ -109,13 +112,21 @@ class Lane:
 
     def ran(self, batch: Batch, seconds: float) -> None:
         """A batch of this model has landed."""
-        self.counters.ran(len(batch.deliveries), batch.useful, batch.cost, seconds)
+        started_at, limits = time.monotonic() - seconds, self.limits
+        fill = max(batch.cost / limits.cost, len(batch.deliveries) / limits.items)
+        waits = [started_at - delivery.queued_at for delivery in batch.deliveries]
+        self.counters.ran(waits, batch.useful, batch.cost, seconds, min(1.0, fill))
+        logger.debug(
+            "A batch of %s: %d items, cost %d of %d, waited up to %.1f ms, computed %.1f ms",
+            *(self.name, len(waits), batch.cost, limits.cost, 1000 * max(waits), 1000 * seconds),
+        )
+        self.counters.failed_in_row = 0 if batch.sound else self.counters.failed_in_row + 1
         self.ceiling.went_well()
         self._keep_pace(self.plan.seconds.at(batch.cost), seconds)
 
-    def stats(self, all_device_s: float) -> ModelStats:
+    def stats(self, all_device_s: float, weight: float) -> ModelStats:
         """The counters of this moment."""
-        counters = self.counters
+        counters, opened = self.counters, hasattr(self, "plan")
         return ModelStats(
             waiting=len(self.accumulator),
             waiting_bytes=self.accumulator.bytes,
@@ -129,6 +140,14 @@ class Lane:
             largest_batch=counters.largest,
             ceiling=self.ceiling.cost,
             target=self.target,
+            weight=weight,
+            linger_ms=self.linger_s * 1000,
+            max_batch=self.max_batch,
+            failed_in_row=counters.failed_in_row,
+            planned_bytes=int(self.plan.weights_bytes + self.plan.bytes.at(self.ceiling.cost)) if opened else 0,
+            batches_seen=counters.histograms(),
+            useful_cost=counters.useful,
+            padded_cost=counters.padded,
         )
 
     def _keep_pace(self, planned: float, seconds: float) -> None:

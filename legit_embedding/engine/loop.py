@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from legit_embedding.engine.completions import Completions, Flight
 from legit_embedding.engine.runway import Runway
 from legit_embedding.engine.scheduler import Scheduler
-from legit_embedding.engine.stats import BusyMeter
+from legit_embedding.engine.stats import BusyMeter, Memory
 from legit_embedding.engine.survival import Survival
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Loop:
         self.scheduler = Scheduler({name: lane.backend.config.weight for name, lane in lanes.items()})
         self.busy = BusyMeter(time.monotonic())
         self.turned_at = time.monotonic()
+        self.memory = Memory()
 
     _device: Device
     _survival: Survival
@@ -113,6 +114,7 @@ class Loop:
     def _main(self) -> None:
         try:
             self._device = self._open_device()
+            self._read_memory()
         except BaseException as error:  # noqa: BLE001 - raised again by `start`
             self._refusal = error
             self._ready.set()
@@ -148,6 +150,7 @@ class Loop:
     def _turn(self) -> None:
         self.turned_at = now = time.monotonic()
         self._absorb(now)
+        self._watch_memory(now)
         if not self.runway.full:
             self._advance(now)
         else:
@@ -168,7 +171,6 @@ class Loop:
             self._launch(lane, now)
 
     def _launch(self, lane: Lane, now: float) -> None:
-        self._watch_memory(now)
         batch = lane.next_batch(now)
         if batch is None or not self._custody.take(batch):
             return
@@ -241,3 +243,8 @@ class Loop:
         if now - self._memory_checked_at > MEMORY_CHECK_S:
             self._memory_checked_at = now
             self._check_memory(self._device)
+            self._read_memory()
+
+    def _read_memory(self) -> None:
+        device = self._device
+        self.memory = Memory(device.used_bytes(), device.free_bytes(), is_gpu=device.torch_device.type == "cuda")

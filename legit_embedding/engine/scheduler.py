@@ -40,6 +40,10 @@ class Scheduler:
             raise ValueError(message)
         self._weights[model] = weight
 
+    def weight(self, model: str) -> float:
+        """A model's share, in the unit of all weights."""
+        return self._weights[model]
+
     def next(self, ready: Iterable[str]) -> str:
         """Whose turn it is among these models; of equals, the one served least recently."""
         return max(ready, key=lambda model: (self._credit[model], -self._served[model]))

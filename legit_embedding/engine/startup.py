@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import torch
-
-from legit_embedding.engine.plan import make_plan, run, survey
+from legit_embedding.engine import compiled
+from legit_embedding.engine.plan import make_plan, survey
 from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    import torch
 
     from legit_embedding.config import EngineConfig
     from legit_embedding.engine.device import Device, Forward
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from legit_embedding.models.base import Backend
 
 logger = logging.getLogger(__name__)
-
-_COMPILED_COSTS = {"image": (1, 2, 8), "text": (64, 1024, 4096)}
 
 
 def prepare(device: Device, lanes: Sequence[Lane], config: EngineConfig, precision: str) -> None:
@@ -62,20 +61,15 @@ def _load(device: Device, backend: Backend, dtype: torch.dtype) -> int:
 
 def _open(device: Device, lane: Lane, weights: int, budget: float, config: EngineConfig) -> None:
     backend = lane.backend
-    forward: Forward = _compiled(device, backend) if config.compile else backend.forward
+    forward: Forward = compiled.for_any_shape(device, backend) if config.compile else backend.forward
     points = survey(device, backend, forward, budget)
     image = backend.samples(1)[0].nbytes
     plan = make_plan(lane.name, lane.kind, weights, points, budget, image)
+    if config.compile and lane.kind == "image":
+        full = min(plan.target(), lane.max_batch or plan.target())
+        forward = compiled.for_fixed_shapes(device, backend, forward, full)
     lane.open(plan, forward)
     logger.info("Model %s is ready: full batches cost %d, memory allows %d", lane.name, lane.target, plan.largest)
-
-
-def _compiled(device: Device, backend: Backend) -> Forward:
-    """The forward pass, compiled for one item and for any number of them, before anything is measured."""
-    forward = torch.compile(backend.forward, dynamic=True)
-    for cost in _COMPILED_COSTS[backend.kind]:
-        run(device, backend, forward, backend.samples(cost))
-    return forward
 
 
 def _in_short(error: BaseException) -> str:

@@ -3,9 +3,41 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from legit_embedding.histogram import RATIOS, SECONDS, SIZES, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from legit_embedding.histogram import Distribution
 
 _WINDOW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The device's memory, in bytes, when the loop last looked."""
+
+    used: int = 0
+    """What this process holds."""
+    free: int = 0
+    """What batches could take."""
+    is_gpu: bool = False
+    """Whether it is a GPU's; a CPU's `free` is a constant."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHistograms:
+    """How the batches of one model were."""
+
+    wait_s: Distribution
+    """An item each: from its submission to the start of its batch."""
+    compute_s: Distribution
+    items: Distribution
+    fill: Distribution
+    """The part of what the batch could have held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +62,18 @@ class ModelStats:
     """The largest batch cost that memory allows."""
     target: int
     """The batch cost at which a batch is full."""
+    weight: float
+    linger_ms: float
+    max_batch: int | None
+    failed_in_row: int
+    """Batches that ended without one good vector since the last that did not."""
+    planned_bytes: int
+    """The weights, and the largest batch that memory allows."""
+    batches_seen: BatchHistograms
+    useful_cost: int
+    """The sum of the items' own costs, over all batches."""
+    padded_cost: int
+    """What these batches cost, padding included."""
 
     @property
     def batch_size_avg(self) -> float:
@@ -52,6 +96,7 @@ class EngineStats:
     """Batches that compute, or wait on the device."""
     turned_at: float
     """When the loop last turned, by `time.monotonic`."""
+    memory: Memory = field(default_factory=Memory)
 
 
 class Counters:
@@ -65,15 +110,31 @@ class Counters:
         self.device_s = 0.0
         self.ooms = 0
         self.largest = 0
+        self.failed_in_row = 0
+        self._wait_s = Histogram(SECONDS)
+        self._compute_s = Histogram(SECONDS)
+        self._batch_items = Histogram(SIZES)
+        self._fill = Histogram(RATIOS)
 
-    def ran(self, items: int, useful: int, padded: int, seconds: float) -> None:
-        """The device finished a batch."""
+    def ran(self, waits: Sequence[float], useful: int, padded: int, seconds: float, fill: float) -> None:
+        """The device finished a batch whose items had waited so long, and which was so full."""
+        items = len(waits)
+        self._wait_s.observe_all(waits)
+        self._compute_s.observe(seconds)
+        self._batch_items.observe(items)
+        self._fill.observe(fill)
         self.batches += 1
         self.items += items
         self.useful += useful
         self.padded += padded
         self.device_s += seconds
         self.largest = max(self.largest, padded)
+
+    def histograms(self) -> BatchHistograms:
+        """How the batches were so far."""
+        return BatchHistograms(
+            self._wait_s.snapshot(), self._compute_s.snapshot(), self._batch_items.snapshot(), self._fill.snapshot()
+        )
 
     @property
     def padding_waste(self) -> float:

@@ -122,6 +122,7 @@ class Survival:
             logger.warning("%d items failed together on %s, trying halves: %r", len(batch.deliveries), lane.name, error)
             self._split(lane, batch)
             return
+        lane.counters.failed_in_row += 1
         logger.error("%s failed on one item", lane.name, exc_info=error)
         if batch.split:
             answer = TaskError("poisoned", f"the model fails on this item, also without its batch: {_in_short(error)}")

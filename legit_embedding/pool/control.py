@@ -8,6 +8,8 @@ from celery.utils.functional import maybe_list
 from celery.worker import control, state
 from celery.worker.control import Panel, nok
 
+from legit_embedding import runtime
+from legit_embedding.pool.batching import batching
 from legit_embedding.pool.request import EmbeddingRequest
 
 
@@ -25,6 +27,13 @@ def revoke(worker: Any, task_id: str | list[str], terminate: bool = False, signa
     return reply
 
 
+def ping(worker: Any, **_: Any) -> Any:  # noqa: ANN401
+    """Celery's own ``pong`` from a worker that is well, and what is wrong from one that is not."""
+    presence = runtime.presence()
+    state, problems = presence.state() if presence is not None else ("running", [])
+    return nok(f"unhealthy: {'; '.join(problems)}") if state == "unhealthy" else control.ping(worker)
+
+
 def register() -> None:
     """Put our commands in the place of Celery's, for a worker with this pool."""
-    Panel.data["revoke"] = revoke
+    Panel.data |= {"revoke": revoke, "ping": ping, "batching": batching}

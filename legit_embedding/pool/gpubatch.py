@@ -25,6 +25,7 @@ from legit_embedding.pool.job import Callbacks, PoolJob
 from legit_embedding.pool.limits import Clock, Limits
 from legit_embedding.pool.prefetch import Prefetch
 from legit_embedding.pool.threads import WorkerThreads
+from legit_embedding.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,7 @@ class TaskPool(BasePool):
         self._clock = Clock()
         self.app.steps["consumer"].update((Prefetch, Holding))
         control.register()
+        logs.dress(as_json=runtime.settings().telemetry.json_logs)
 
     def on_start(self) -> None:
         """Load the models and start the pipeline; the worker is ready only after this.
@@ -81,6 +83,7 @@ class TaskPool(BasePool):
         self._continuations[:] = [ContinuationThread(f"trace-{n}") for n in range(1, self.limit + 1)]
         for thread in self._continuations:
             thread.start()
+        runtime.current().watched.extend(self._continuations)
 
     def on_apply(
         self,
@@ -113,7 +116,9 @@ class TaskPool(BasePool):
 
     def on_stop(self) -> None:
         """Finish what was accepted (warm), or what is already being written (cold), and stop the pipeline."""
-        while not self._wait_until_drained(_DRAIN_TICK_S) and not self._is_cold:
+        if self.pipeline is not None:
+            self.pipeline.stop_reading()
+        while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
             self._turn_event_loop()
         # Cold: what is being written is still confirmed, everything else is given back and rejected for requeueing.
         runtime.stop()
@@ -121,7 +126,8 @@ class TaskPool(BasePool):
             thread.stop(COLD_STOP_S)
         self._clock.close()
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
-        self._turn_event_loop()
+        if not self._is_cold:  # a cold stop runs in a signal handler, under whatever lock the loop holds
+            self._turn_event_loop()
 
     def on_terminate(self) -> None:
         """Stop at once; what is unacknowledged goes back to the broker."""
@@ -194,7 +200,7 @@ class TaskPool(BasePool):
         raise WorkerShutdown(EX_FAILURE)
 
     def _on_fatal(self, cause: BaseException) -> None:
-        logger.critical("The device loop has ended for good: %r", cause, exc_info=cause)
+        logger.critical("The worker cannot go on: %r", cause, exc_info=cause)
         self._broken = True
         state.should_stop = EX_FAILURE
         # A worker that cannot even stop must not look alive.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn.functional import interpolate
 from torchvision.transforms import functional
 
 from legit_embedding.prep.header import check_pixels, open_image, refusing_bad_data
@@ -24,6 +23,11 @@ Interpolation = Literal["bicubic", "bilinear"]
 SAFE_SCALE = 2.0
 """How much an image has to shrink for the fast resize. Its weights have 16 bits, Pillow's have 32, so a value between
 its two passes can be one off; the less an image shrinks, the more such a value weighs in the second pass."""
+
+_RESIZE = {
+    "bicubic": torch.ops.aten._upsample_bicubic2d_aa,  # noqa: SLF001 - what `interpolate` calls, with more to say
+    "bilinear": torch.ops.aten._upsample_bilinear2d_aa,  # noqa: SLF001
+}
 
 _PLAIN_MODES = frozenset({"RGB", "L"})
 """Modes in which resizing first and converting to RGB later, as open_clip does, is the same as the other way round."""
@@ -87,9 +91,12 @@ class ImageTransform:
         pixels = decode_jpeg(data, image.width, image.height) if image.format in {"JPEG", "MPO"} else None
         if pixels is None:
             pixels = torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)
-        small = interpolate(pixels[None], resized, mode=self._mode, antialias=True)[0].numpy()
-        canvas = np.full((3, *self.size), self.fill_color, np.uint8)
         (to_y, from_y), (to_x, from_x) = map(_overlap, self.size, resized)
+        # What is cropped away below and to the right is not computed: a scale may come with any output size.
+        scales = resized[0] / image.height, resized[1] / image.width
+        needed = [from_y.stop or resized[0], from_x.stop or resized[1]]
+        small = _RESIZE[self._mode](pixels[None], needed, False, *scales)[0].numpy()
+        canvas = np.full((3, *self.size), self.fill_color, np.uint8)
         canvas[:, to_y, to_x] = small[:, from_y, from_x]
         return canvas
 

@@ -116,6 +116,11 @@ class PrepStage(Generic[JobT]):
             queued = sum(len(queue) for name, queue in self._queues.items() if model in {None, name})
             return queued + sum(model in {None, entry[2]} for entry in self._later)
 
+    def is_whole(self) -> bool:
+        """Whether there are as many threads as there should be."""
+        with self._changed:
+            return self._missing() <= 0
+
     def take_back(self) -> list[JobT]:
         """Remove and return every job that no thread has taken."""
         with self._changed:

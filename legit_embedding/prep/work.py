@@ -32,7 +32,17 @@ class Engine(Protocol):
 
 
 class Preparation:
-    """Prepares jobs and passes each on: to the engine, to a later attempt, or to its answer."""
+    """Prepares jobs and passes each on: to the engine, to a later attempt, or to its answer.
+
+    Args:
+        content: reads what a task refers to.
+        handoffs: reads what another worker has prepared.
+        recipe: how a model's items are prepared.
+        engine: takes what is prepared.
+        retry: takes what is to be prepared again later.
+        max_pixels: the largest image.
+        prepared: told of a model, how long it took to prepare some items together, and how many.
+    """
 
     def __init__(
         self,
@@ -42,6 +52,7 @@ class Preparation:
         engine: Engine,
         retry: Callable[[str, Job, float], None],
         max_pixels: int,
+        prepared: Callable[[str, float, int], None] = lambda _model, _seconds, _items: None,
     ) -> None:
         self._content = content
         self._handoffs = handoffs
@@ -49,6 +60,7 @@ class Preparation:
         self._engine = engine
         self._retry = retry
         self._max_pixels = max_pixels
+        self._prepared = prepared
 
     def __call__(self, model: str, jobs: list[Job]) -> None:
         """Prepare jobs of one model. One bad job costs itself only."""
@@ -70,7 +82,9 @@ class Preparation:
         except Exception as error:  # noqa: BLE001 - whatever an item does, it costs itself only
             self._failed(job, error)
             return
-        self._pass_on(job, time.monotonic() - started)
+        elapsed = time.monotonic() - started
+        self._prepared(job.model, elapsed, 1)
+        self._pass_on(job, elapsed)
 
     def _texts(self, texts: list[tuple[Job, str]], recipe: Recipe) -> None:
         started = time.monotonic()
@@ -81,6 +95,8 @@ class Preparation:
             self._split(alive, recipe, error)
             return
         elapsed = time.monotonic() - started
+        if alive:
+            self._prepared(alive[0][0].model, elapsed, len(alive))
         for (job, _), item in zip(alive, prepared, strict=True):
             job.prepared = item
             if recipe.max_tokens and item.cost > recipe.max_tokens:

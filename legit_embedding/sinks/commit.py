@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from legit_embedding.link import Script
+from legit_embedding.link import Packed, Script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,14 +31,10 @@ class Batch:
     def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
         self.answers = answers
         self._places: dict[str, int] = {config.tasks: 1}
-        self._arguments: list[Argument] = [
-            config.group,
-            config.result_maxlen,
-            int(config.delete_on_ack),
-            config.dedupe_s,
-        ]
-        for answer in answers:
-            self._append(answer, worker)
+        head = (config.group, config.result_maxlen, int(config.delete_on_ack), config.dedupe_s)
+        self._count = 0
+        chunks = [self._pack(answer, worker) for answer in answers]
+        self._arguments: list[Argument | Packed] = [*head, Packed(self._count, chunks)]
         self._keys = [wire(key) for key in self._places]
 
     async def commit(self, link: Link) -> list[bytes]:
@@ -52,22 +49,40 @@ class Batch:
         replies: list[bytes] = await link.run(SCRIPT, self._keys, self._arguments)
         return replies
 
-    def _append(self, answer: Answer, worker: str) -> None:
+    def _pack(self, answer: Answer, worker: str) -> bytes:
         fields = answer.fields(worker)
         letter, origin_id = self._origin(answer.result.origin)
-        self._arguments += (letter, origin_id, self._place(answer.stream), 2 * len(fields))
-        for name, value in fields.items():
-            self._arguments += (name, value if value.isascii() else wire(value))
+        self._count += 4 + 2 * len(fields)
+        head = (letter, origin_id, str(self._place(answer.stream)), str(2 * len(fields)))
+        # Half of what an answer costs here would go into packing it argument by argument.
+        text = "".join([*map(_argument, head), *[f"{_name(name)}{_argument(value)}" for name, value in fields.items()]])
+        if text.isascii():
+            return text.encode("ascii")
+        return b"".join(map(_wire_argument, (*head, *(part for pair in fields.items() for part in pair))))
 
-    def _origin(self, origin: Origin) -> tuple[str, Argument]:
+    def _origin(self, origin: Origin) -> tuple[str, str]:
         if origin.kind == "stream":
             return "s", origin.id
         if origin.kind == "celery":
-            return "c", self._place(DEDUPE_PREFIX + origin.id)
+            return "c", str(self._place(DEDUPE_PREFIX + origin.id))
         return "l", ""
 
     def _place(self, key: str) -> int:
         return self._places.setdefault(key, len(self._places) + 1)
+
+
+def _argument(text: str) -> str:
+    """An argument in the protocol's form, if it is ASCII."""
+    return f"${len(text)}\r\n{text}\r\n"
+
+
+_name = cache(_argument)
+"""The same for the few names of fields."""
+
+
+def _wire_argument(text: str) -> bytes:
+    data = wire(text)
+    return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 def wire(text: str) -> bytes:

@@ -113,6 +113,10 @@ class StreamWriter:
             self._thread.join(_JOIN_S)
         return [answer.result for answer in self._backlog.rest()]
 
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def health(self) -> Health:
         """Whether Redis takes results: ``ok``, or the last ``error`` and ``since`` when (unix seconds)."""
         return self._death or self._committer.health

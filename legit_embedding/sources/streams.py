@@ -125,6 +125,10 @@ class StreamSource:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def health(self) -> Health:
         """Whether the stream can be read: ``ok``, or the last ``error`` and ``since`` when (unix seconds)."""
         return self._death or self._outage.health

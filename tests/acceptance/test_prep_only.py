@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT
 from tests.images import encoded, photo
@@ -35,6 +36,9 @@ def test_its_tasks_are_embedded_by_the_other_worker_under_the_same_id(redis_url,
         receipts = [result.get(timeout=60) for result in sent]
         bad = client.send(PREPARE_TEXT, {"task_id": "bad", "text": "x", "model": "nope"}, queue="prep")
         answers = client.answers(["text", "image", "bad"])
+        name = f"prep@{socket.gethostname()}"
+        key = f"embedding:worker:{name}"
+        wait_for(lambda: client.redis.hget(key, "state") == b"running", 10, "it to show itself under its name")
         assert preparing.stop() == 0
     assert [receipt["task_id"] for receipt in receipts] == ["text", "image"]
     assert receipts[1]["embedding"] == direct[1]["embedding"], "the same vector as without the detour"

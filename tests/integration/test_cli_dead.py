@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
 from legit_embedding.cli.dead_letter import DeadLetter
 from legit_embedding.config import StreamConfig
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.unit.cli.invoking import Cli

@@ -16,10 +16,10 @@ from legit_embedding.cli import streams
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from tests.unit.cli.invoking import Cli
     from collections.abc import Callable, Iterator
 
     from tests.servers import Server
+    from tests.unit.cli.invoking import Cli
 
 TASKS, GROUP = "embedding_tasks", "embedding_workers"
 

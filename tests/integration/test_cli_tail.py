@@ -18,10 +18,10 @@ from tests.unit.cli.results import bad, good, vector
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from tests.unit.cli.invoking import Cli
     from pathlib import Path
 
     from tests.servers import Server
+    from tests.unit.cli.invoking import Cli
 
 RESULTS = "embedding_results"
 

@@ -1,0 +1,30 @@
+"""Remote-control commands for workers under measurement: `celery worker -I benchmarks.probe`."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from celery.worker.control import inspect_command
+
+from legit_embedding import runtime
+
+
+@inspect_command()
+def thread_names(state: Any) -> dict[str, int]:  # noqa: ANN401, ARG001 - Celery's signature
+    """The system's number of each of the worker's Python threads."""
+    return {thread.name: thread.native_id for thread in threading.enumerate() if thread.native_id is not None}
+
+
+@inspect_command()
+def unwritten(state: Any) -> dict[str, int]:  # noqa: ANN401, ARG001
+    """How many answers are not confirmed at the moment, and in how many commits they are on their way to Redis."""
+    stats = runtime.current().writer.stats()
+    return {"answers": stats.pending, "commits": stats.in_flight}
+
+
+def ask(control: Any, command: str, **arguments: Any) -> Any:  # noqa: ANN401 - the command decides
+    """The answer of the only worker there is."""
+    replies = control.inspect(timeout=10, limit=1)._request(command, **arguments)  # noqa: SLF001
+    assert replies, f"no worker answered {command!r}"
+    return next(iter(replies.values()))

@@ -1,0 +1,31 @@
+"""What the ``celery`` command has to know of the remote commands that a worker with this pool answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class _Either(str):
+    """A type of command that is both ``inspect`` and ``control``: Celery keeps one command a name."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other in ("inspect", "control")
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def announce(control: Any) -> None:  # noqa: ANN401 - Celery's module, which producers do not import
+    """Make the commands known to ``celery inspect`` and ``celery control``."""
+    control.Panel.meta["batching"] = control.controller_info_t(
+        alias=None,
+        type=_Either("inspect"),
+        visible=True,
+        default_timeout=1.0,
+        help="How models share the device; with arguments, change a model's share or its batches.",
+        signature="[MODEL [weight=NUMBER] [linger_ms=NUMBER] [max_batch=NUMBER|auto]]",
+        args=None,
+        variadic="words",
+    )

@@ -1,0 +1,149 @@
+"""The counters as Prometheus metrics, read when somebody scrapes: the work itself pays nothing for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from legit_embedding import __version__
+from legit_embedding.histogram import Distribution
+from legit_embedding.telemetry.reading import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from prometheus_client.metrics_core import Metric
+
+    from legit_embedding.engine.stats import EngineStats
+    from legit_embedding.pipeline import Pipeline
+    from legit_embedding.telemetry.reading import Reading
+
+ALONE: tuple[str, ...] = ()
+"""The key of a value that has no label but the worker's."""
+
+
+def make_registry(pipeline: Pipeline, healthy: Callable[[], bool]) -> CollectorRegistry:
+    """Everything that a scrape shows: the worker, its process, and its Python.
+
+    Args:
+        pipeline: whose counters.
+        healthy: whether the worker is well.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(WorkerCollector(pipeline, healthy))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
+
+
+class WorkerCollector(Collector):
+    """Reads the pipeline's own counters at each scrape. Every metric carries the worker's identity."""
+
+    def __init__(self, pipeline: Pipeline, healthy: Callable[[], bool]) -> None:
+        self._pipeline = pipeline
+        self._healthy = healthy
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of this moment."""
+        reading = read(self._pipeline)
+        yield self._gauge("legit_worker_info", "The worker's version.", {__version__: 1}, "version")
+        yield self._gauge("legit_healthy", "1 if the worker is well, 0 if not.", {ALONE: int(self._healthy())})
+        yield from self._of_tasks(reading)
+        yield from self._of_waiting(reading)
+        if reading.engine is not None:
+            yield from self._of_device(reading.engine)
+            yield from self._of_batches(reading.engine)
+        yield from self._of_writing(reading)
+        yield from self._of_stream(reading)
+
+    def _of_tasks(self, reading: Reading) -> Iterator[Metric]:
+        help_ = "Tasks answered, by model and outcome: ok, or an error code."
+        yield self._counter("legit_items", help_, reading.outcomes, "model", "outcome")
+        help_ = "Embedded texts that were cut to their model's limit."
+        yield self._counter("legit_truncated_texts", help_, reading.truncated, "model")
+        help_ = "Attempts that failed and were put off."
+        retries = {"prep": sum(reading.prep_retries.values()), "write": reading.writer.retries}
+        yield self._counter("legit_retries", help_, retries, "stage")
+        yield self._gauge("legit_in_flight_items", "Tasks taken over and not answered yet.", {ALONE: reading.in_flight})
+
+    def _of_waiting(self, reading: Reading) -> Iterator[Metric]:
+        waiting = {("prep", model): count for model, count in reading.prep_waiting.items()}
+        waiting |= {("device", name): model.waiting for name, model in reading.models.items()}
+        help_ = "Items that wait here, by what they wait for."
+        yield self._gauge("legit_queue_items", help_, waiting, "stage", "model")
+        yield self._histogram("legit_prep_seconds", "The preparation of an item.", reading.prep_seconds, "model")
+
+    def _of_device(self, engine: EngineStats) -> Iterator[Metric]:
+        models = engine.models.items()
+        help_ = "The part of the last seconds in which the device computed."
+        yield self._gauge("legit_device_busy_ratio", help_, {ALONE: engine.busy})
+        seconds = {name: model.device_s for name, model in models}
+        yield self._counter("legit_device_seconds", "Device time spent.", seconds, "model")
+        planned = {name: model.planned_bytes for name, model in models}
+        yield self._gauge("legit_memory_planned_bytes", "The weights and the largest batch.", planned, "model")
+        help_ = "What the worker holds: on a GPU its tensors, on a CPU the whole process."
+        yield self._gauge("legit_memory_used_bytes", help_, {ALONE: engine.memory.used})
+        help_ = "What batches could take: on a CPU a constant."
+        yield self._gauge("legit_memory_free_bytes", help_, {ALONE: engine.memory.free})
+        help_ = "Batches that the device had no memory for."
+        yield self._counter("legit_out_of_memory", help_, {name: model.ooms for name, model in models}, "model")
+
+    def _of_batches(self, engine: EngineStats) -> Iterator[Metric]:
+        seen = {name: model.batches_seen for name, model in engine.models.items()}
+        waits = {name: each.wait_s for name, each in seen.items()}
+        yield self._histogram("legit_queue_seconds", "An item's wait for the device, once prepared.", waits, "model")
+        computed = {name: each.compute_s for name, each in seen.items()}
+        yield self._histogram("legit_compute_seconds", "A batch on the device.", computed, "model")
+        items = {name: each.items for name, each in seen.items()}
+        yield self._histogram("legit_batch_items", "The items of a batch.", items, "model")
+        fills = {name: each.fill for name, each in seen.items()}
+        yield self._histogram("legit_batch_fill_ratio", "The part of what a batch could have held.", fills, "model")
+        cost = {(name, "useful"): model.useful_cost for name, model in engine.models.items()}
+        cost |= {(name, "padding"): each.padded_cost - each.useful_cost for name, each in engine.models.items()}
+        help_ = "What batches computed, in images or tokens; padding apart."
+        yield self._counter("legit_batch_cost", help_, cost, "model", "part")
+
+    def _of_writing(self, reading: Reading) -> Iterator[Metric]:
+        writer = reading.writer
+        spent = Distribution(writer.write_s_buckets, writer.write_s_sum)
+        help_ = "The writing of a batch of results, until Redis has confirmed it."
+        yield self._histogram("legit_write_seconds", help_, {ALONE: spent})
+        yield self._counter("legit_results_written", "Results added to their streams.", {ALONE: writer.written})
+        yield self._gauge("legit_unwritten_results", "Results that are not confirmed yet.", {ALONE: writer.pending})
+        help_ = "What the results that are not confirmed yet hold."
+        yield self._gauge("legit_unwritten_bytes", help_, {ALONE: writer.pending_bytes})
+
+    def _of_stream(self, reading: Reading) -> Iterator[Metric]:
+        source = reading.source
+        yield self._counter("legit_stream_read", "Entries taken from the task stream.", {ALONE: source.read})
+        help_ = "Entries taken over from workers that are gone."
+        yield self._counter("legit_stream_reclaimed", help_, {ALONE: source.reclaimed})
+        yield self._gauge("legit_stream_held_items", "Entries of the stream in the works.", {ALONE: source.held})
+        yield self._counter("legit_dead_letters", "Tasks moved to the dead letter.", {ALONE: source.dead})
+
+    def _gauge(self, name: str, help_: str, values: Mapping[Any, float], *labels: str) -> Metric:
+        family = GaugeMetricFamily(name, help_, labels=["worker", *labels])
+        for key, value in values.items():
+            family.add_metric(self._labels(key), value)
+        return family
+
+    def _counter(self, name: str, help_: str, values: Mapping[Any, float], *labels: str) -> Metric:
+        """A counter; its name goes without the ``_total`` that it is shown with."""
+        family = CounterMetricFamily(name, help_, labels=["worker", *labels])
+        for key, value in values.items():
+            family.add_metric(self._labels(key), value)
+        return family
+
+    def _histogram(self, name: str, help_: str, values: Mapping[Any, Distribution], *labels: str) -> Metric:
+        family = HistogramMetricFamily(name, help_, labels=["worker", *labels])
+        for key, seen in values.items():
+            buckets = [(floatToGoString(bound), float(count)) for bound, count in seen.buckets]  # type: ignore[no-untyped-call]
+            family.add_metric(self._labels(key), buckets, seen.sum)
+        return family
+
+    def _labels(self, key: str | tuple[str, ...]) -> list[str]:
+        return [self._pipeline.worker, *([key] if isinstance(key, str) else key)]

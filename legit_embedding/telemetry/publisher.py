@@ -1,0 +1,137 @@
+"""What the worker shows of itself in Redis (CONTRACT section 6)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from legit_embedding import __version__
+from legit_embedding.engine.stats import Memory
+from legit_embedding.telemetry import keys
+from legit_embedding.telemetry.reading import WINDOW_S, read
+
+if TYPE_CHECKING:
+    import redis
+
+    from legit_embedding.engine.stats import ModelStats
+    from legit_embedding.pipeline import Pipeline
+    from legit_embedding.telemetry.reading import Reading
+
+
+_OF_EMBED = (
+    *("embedded", "written", "dead", "in_flight", "batch_size_avg", "items_per_s", "gpu_busy"),
+    *("vram_used_bytes", "vram_free_bytes"),
+)
+
+
+class Publisher:
+    """Writes the worker's hashes, and its heartbeat.
+
+    Args:
+        client: the server; what it raises is the caller's to handle.
+        pipeline: whose counters are shown.
+    """
+
+    def __init__(self, client: redis.Redis, pipeline: Pipeline) -> None:
+        self._client = client
+        self._pipeline = pipeline
+        self._identity = pipeline.worker
+        self._started_at = int(time.time())
+        self._readings: deque[Reading] = deque()
+        telemetry = pipeline.settings.telemetry
+        self._shows_roles = telemetry.legacy_keys
+        self._expire_s = int(max(keys.EXPIRE_S, 3 * telemetry.interval_s))
+
+    def publish(self, state: str, problem: str) -> None:
+        """Show the counters of this moment.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        reading = read(self._pipeline)
+        fields = self._fields(reading) | {"state": state, "problem": problem}
+        hashes = {keys.worker(self._identity): fields}
+        if self._shows_roles:
+            by_role = _by_role(fields, reading)
+            hashes |= {keys.legacy(role, self._identity): by_role[role] for role in keys.ROLES}
+        now = time.time()
+        with self._client.pipeline(transaction=False) as batch:
+            for key, shown in hashes.items():
+                batch.hset(key, mapping=shown)
+                batch.expire(key, self._expire_s)
+            batch.zadd(keys.WORKERS, {self._identity: round(now, 3)})
+            batch.zremrangebyscore(keys.WORKERS, "-inf", now - keys.FORGET_S)
+            batch.execute()
+
+    def withdraw(self) -> None:
+        """Leave nothing behind.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        with self._client.pipeline(transaction=False) as batch:
+            batch.delete(keys.worker(self._identity), *(keys.legacy(role, self._identity) for role in keys.ROLES))
+            batch.zrem(keys.WORKERS, self._identity)
+            batch.execute()
+
+    def _fields(self, reading: Reading) -> dict[Any, Any]:
+        rates = self._rates(reading)
+        engine = reading.engine
+        memory = engine.memory if engine is not None and engine.memory.is_gpu else Memory()
+        by_model = {name: _model(model, rates.get(name, 0.0)) for name, model in reading.models.items()}
+        return {
+            "started_at": self._started_at,
+            "models": json.dumps(self._pipeline.registry.names()),
+            "prepared": reading.prepared,
+            "embedded": reading.embedded,
+            "written": reading.writer.written,
+            "failed": reading.failed,
+            "dead": reading.source.dead,
+            "queue_depth": reading.queue_depth,
+            "in_flight": reading.in_flight,
+            "batch_size_avg": round(reading.batch_size_avg, 2),
+            "items_per_s": round(rates[""], 2),
+            "gpu_busy": round(engine.busy, 3) if engine is not None else 0.0,
+            "vram_used_bytes": memory.used,
+            "vram_free_bytes": memory.free,
+            "version": __version__,
+            "by_model": json.dumps(by_model),
+        }
+
+    def _rates(self, now: Reading) -> dict[str, float]:
+        """Embedded items a second over the last readings, by model; all together under the empty name."""
+        self._readings.append(now)
+        while now.at - self._readings[0].at > WINDOW_S and len(self._readings) > 2:  # noqa: PLR2004 - a rate needs two
+            self._readings.popleft()
+        before = self._readings[0]
+        seconds = now.at - before.at
+        if seconds <= 0:
+            return {"": 0.0}
+        by_model = {name: (model.items - before.models[name].items) / seconds for name, model in now.models.items()}
+        return by_model | {"": (now.embedded - before.embedded) / seconds}
+
+
+def _by_role(fields: dict[Any, Any], reading: Reading) -> dict[str, dict[Any, Any]]:
+    """What a prep worker and an embed worker of the old fleet said; sums over both count nothing twice."""
+    about = {name: fields[name] for name in ("state", "problem", "started_at", "models", "version")}
+    failed = {"prep": reading.failed - reading.failed_on_device, "embed": reading.failed_on_device}
+    waiting = {"prep": reading.queue_depth - reading.device_waiting, "embed": reading.device_waiting}
+    counts = {
+        "prep": {"prepared": fields["prepared"]},
+        "embed": {name: fields[name] for name in _OF_EMBED},
+    }
+    return {role: about | counts[role] | {"failed": failed[role], "queue_depth": waiting[role]} for role in keys.ROLES}
+
+
+def _model(model: ModelStats, items_per_s: float) -> dict[str, Any]:
+    return {
+        "waiting": model.waiting,
+        "items": model.items,
+        "items_per_s": round(items_per_s, 2),
+        "batch_size_avg": round(model.batch_size_avg, 2),
+        "batch_fill": round(model.batches_seen.fill.mean, 3),
+        "padding_waste": round(model.padding_waste, 3),
+        "device_share": round(model.share, 3),
+    }
