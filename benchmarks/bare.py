@@ -131,7 +131,7 @@ def both_sides(case: Case, options: Namespace) -> Iterator[Callable[[], None]]:
         tasks = mixed(case, here, options)
         same = {"OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
         env = same | {"CELERY_CONFIG_MODULE": "benchmarks.profile"}
-        args = ("-c", str(options.prep_threads), "-I", "benchmarks.probe,benchmarks.recording")
+        args = ("-c", str(options.prep_threads), "-I", "benchmarks.threads,benchmarks.recording")
         with Worker(server.url, here / "worker", settings, command=COMMAND, args=args, env=env) as worker:
             wait_for(lambda: client.app.control.ping(timeout=1, limit=1), 600, "the worker")
             bare = BareSide(settings, same)
@@ -209,7 +209,7 @@ def measure(
 
 def processor_s(worker: Worker, client: Client) -> dict[str, float]:
     """Processor seconds so far, by part."""
-    names = {number: name for name, number in ask(client.app.control, "thread_names").items()}
+    names = {int(number): name for number, name in ask(client.app.control, "thread_names").items()}
     spent: dict[str, float] = {}
     for thread in psutil.Process(worker.pid).threads():
         part = next((part for start, part in PARTS.items() if names.get(thread.id, "").startswith(start)), "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from celery.worker.control import inspect_command
@@ -11,13 +10,7 @@ from legit_embedding import runtime
 
 
 @inspect_command()
-def thread_names(state: Any) -> dict[str, int]:  # noqa: ANN401, ARG001 - Celery's signature
-    """The system's number of each of the worker's Python threads."""
-    return {thread.name: thread.native_id for thread in threading.enumerate() if thread.native_id is not None}
-
-
-@inspect_command()
-def unwritten(state: Any) -> dict[str, int]:  # noqa: ANN401, ARG001
+def unwritten(state: Any) -> dict[str, int]:  # noqa: ANN401, ARG001 - Celery's signature
     """How many answers are not confirmed at the moment, and in how many commits they are on their way to Redis."""
     stats = runtime.current().writer.stats()
     return {"answers": stats.pending, "commits": stats.in_flight}

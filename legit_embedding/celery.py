@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from celery.app.utils import Settings
 
 from legit_embedding.config import get_settings
 from legit_embedding.errors import ConfigError
+
+if TYPE_CHECKING:
+    from celery.app.utils import Settings
 
 CONFIG_MODULE_VARIABLE = "CELERY_CONFIG_MODULE"
 DEFAULT_CONFIG_MODULE = "celeryconfig"
