@@ -55,10 +55,10 @@ DEVICE_THREADS = "the model"
 ALONE = "(the bare model)"
 PARTS = {
     "prep-": "preparation",
-    "stream-": "reading the stream",
     "engine-loop": "device loop",
     "engine-completions": "answers",
     "stream-writer": "writing results",
+    "stream-": "reading the stream",
     "MainThread": "Celery",
 }
 NOT_MEASURED = "not measured: no GPU"
@@ -130,7 +130,8 @@ def both_sides(case: Case, options: Namespace) -> Iterator[Callable[[], None]]:
         }
         tasks = mixed(case, here, options)
         same = {"OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
-        env = same | {"CELERY_CONFIG_MODULE": "benchmarks.profile"}
+        # As the worker itself does, if no module that a benchmark adds has imported torch before it.
+        env = same | {"CELERY_CONFIG_MODULE": "benchmarks.profile", "OMP_WAIT_POLICY": "PASSIVE"}
         args = ("-c", str(options.prep_threads), "-I", "benchmarks.threads,benchmarks.recording")
         with Worker(server.url, here / "worker", settings, command=COMMAND, args=args, env=env) as worker:
             wait_for(lambda: client.app.control.ping(timeout=1, limit=1), 600, "the worker")

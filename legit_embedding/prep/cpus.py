@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _MOUNT = Path("/sys/fs/cgroup")
+_WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 def available_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
@@ -32,6 +33,17 @@ def available_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
 def cgroup_quota(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> float:
     """The smallest CPU quota of the process's control groups, in cores; 0 where there is none."""
     return min((quota for folder in _folders(membership, mount) for quota in _quotas(folder)), default=0.0)
+
+
+def wait_asleep() -> None:
+    """Let torch's threads sleep while they wait for each other; to be called before torch is imported.
+
+    They would spin: that is quickest on a machine that does nothing else. Here prep, Redis and other processes use the
+    same cores, and whenever one of them has displaced a thread, the others burn their cores until it is back: a batch
+    on a busy CPU was seen to take twice the processor time, and up to ten times as long. Only the environment can tell
+    OpenMP so; an operator's own setting there wins.
+    """
+    os.environ.setdefault(_WAIT_POLICY, "PASSIVE")
 
 
 def keep_to_one_core() -> None:

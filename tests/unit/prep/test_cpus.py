@@ -105,3 +105,25 @@ def test_a_thread_keeps_to_one_core_and_leaves_the_others_theirs() -> None:
     command = [sys.executable, "-c", ONE_CORE]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed == "(1, 0) True (1, 0)\n"
+
+
+WATCH_FOR_TORCH = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"))
+            raise SystemExit
+
+sys.meta_path.insert(0, Watch())
+from legit_embedding import runtime
+runtime.start(None, threads=1)
+"""
+
+
+@pytest.mark.parametrize(("given", "seen"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_a_worker_s_torch_is_told_to_wait_asleep_before_it_is_imported(given: dict[str, str], seen: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    watch = [sys.executable, "-c", WATCH_FOR_TORCH]
+    assert subprocess.run(watch, env=env, capture_output=True, text=True, check=True).stdout.strip() == seen
