@@ -164,10 +164,13 @@ class StreamSource:
         attempt = 0
         try:
             while not self._closing.is_set():
+                read = self._holdings.submitted
                 try:
                     await self._session(link)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it shows in the health and is tried again
-                    attempt = 1 if self._outage.health.ok else attempt + 1
+                    # A link that breaks again and again, but brings entries in between, is not one to stay away from.
+                    useful = self._outage.health.ok or self._holdings.submitted > read
+                    attempt = 1 if useful else attempt + 1
                     self._failed(error)
                     await link.reset()
                     with suppress(TimeoutError):

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from legit_embedding.config import StreamConfig
-from legit_embedding.link import Link
+from legit_embedding.link import Backoff, Link
 from legit_embedding.sources.group import Group
 from tests.proxy import Proxy
 from tests.servers import Server, ServerKind, available_kinds
@@ -371,6 +371,25 @@ class TestSurvival:
             worker.limit = 10
             wait_for_answers(client, ["task-0", *names])
             assert {entry.deliveries for entry in worker.seen} == {1}
+
+    def test_a_link_that_breaks_but_brings_entries_is_not_left_alone(
+        self, client: redis.Redis, any_redis_url: str
+    ) -> None:
+        attempts: list[int] = []
+
+        class Noted(Backoff):
+            def delay(self, attempt: int) -> float:
+                attempts.append(attempt)
+                return 0.0
+
+        with StreamWorker(CONFIG, any_redis_url, "w1") as worker:
+            worker.source._backoff = Noted()
+            for number in range(6):
+                (name,) = add(client, 1, start=number)
+                wait_for(lambda name=name: name in answers(client), 10, "the answer")
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                wait_for(lambda number=number: len(attempts) > number, 10, "the next attempt")
+        assert set(attempts) == {1}
 
     def test_closing_while_redis_is_away(self, own_server: Server) -> None:
         with StreamWorker(CONFIG, own_server.url, "w1") as worker:
