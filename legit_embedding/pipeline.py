@@ -284,13 +284,15 @@ class Pipeline:
         return Job(address, origin, self._answer, partial(self._settle, settled))
 
     def _settle(self, settled: Settled, outcome: Outcome) -> None:
-        settled(outcome)
-        with self._changed:
-            self._in_flight -= 1
-            if self._in_flight == 0:
-                self._changed.notify_all()
-        if self._in_flight + 1 >= self.settings.engine.max_in_flight:
-            self._wake_sources()
+        try:
+            settled(outcome)
+        finally:
+            with self._changed:
+                self._in_flight -= 1
+                if self._in_flight == 0:
+                    self._changed.notify_all()
+            if self._in_flight + 1 >= self.settings.engine.max_in_flight:
+                self._wake_sources()
 
 
 def _log(error: TaskError, task_id: str, model: str) -> None:

@@ -46,7 +46,7 @@ def noop():
 @app.task
 def instances(class_name):
     """How many objects of a class, by name, live in the worker's process."""
-    gc.unfreeze()  # what was there when the worker began to read streams
+    gc.unfreeze()  # what was there when the worker started
     gc.collect()
     return sum(type(each).__name__ == class_name for each in gc.get_objects())
 

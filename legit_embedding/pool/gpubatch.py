@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from functools import partial
@@ -84,6 +85,10 @@ class TaskPool(BasePool):
         for thread in self._continuations:
             thread.start()
         runtime.current().watched.extend(self._continuations)
+        # The libraries' hundred thousands of objects stay for good: looking through them again and again costs a busy
+        # worker almost half of its speed.
+        gc.collect()
+        gc.freeze()
 
     def on_apply(
         self,

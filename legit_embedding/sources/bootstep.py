@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
@@ -29,7 +28,6 @@ class StreamStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:  # noqa: ANN401, ARG002
         """Start reading; other pools make their pipeline at the first task, and read no stream."""
         if runtime.is_running():
-            spare_what_is_loaded()
             pipeline = runtime.current()
             pipeline.add_source(stream_source(pipeline))
 
@@ -37,15 +35,6 @@ class StreamStep(bootsteps.StartStopStep):
         """Called first at a shutdown: reading stops at once, what was read is finished."""
         if runtime.is_running():
             runtime.current().stop_reading()
-
-
-def spare_what_is_loaded() -> None:
-    """Keep the garbage collector from looking through what is loaded, which stays for good, again and again.
-
-    The libraries' hundred thousands of objects would cost a busy worker almost half of its speed.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def stream_source(pipeline: Pipeline) -> StreamSource:
