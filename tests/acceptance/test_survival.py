@@ -10,7 +10,7 @@ from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
 from tests.clients import PREPARE_TEXT, Client
 from tests.workers import Worker, wait_for
 
-SLOW = {"models": {"slow": NULL_MODELS["null-text"] | {"options": {"batch_s": 0.05}, "max_batch": 16}}}
+SLOW = {"models": {"slow": NULL_MODELS["null-text"] | {"options": {"batch_s": 0.1}, "max_batch": 16}}}
 SLOWER = {"models": {"slow": SLOW["models"]["slow"] | {"options": {"batch_s": 0.3}}}}
 VISIBILITY_S = 3
 

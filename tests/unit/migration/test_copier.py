@@ -13,6 +13,8 @@ from tests.waiting import wait_for
 
 TASK = {"task_id": "t", "text": "x", "reply_to": "embedding_results:shop", "app": "shop", "return_embedding": True}
 
+APP = object()
+
 
 class Outbox:
     """Keeps what it is given; a test may make it fail."""
@@ -34,13 +36,14 @@ class Outbox:
 @pytest.fixture
 def outbox(monkeypatch):
     outbox = Outbox()
-    monkeypatch.setattr(module, "Outbox", lambda app, queue: outbox)
+    # Copiers of other tests in this process may still be at work.
+    monkeypatch.setattr(module, "Outbox", lambda app, queue: outbox if app is APP else Outbox())
     return outbox
 
 
 @pytest.fixture
 def copier(outbox):
-    copier = Copier(lambda: None, "new")
+    copier = Copier(lambda: APP, "new")
     yield copier
     outbox.gate.set()
     copier.close(10)
