@@ -7,6 +7,7 @@ import time
 
 import pytest
 from celery import chain, chord, group
+from celery.canvas import chunks, xmap, xstarmap
 
 from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
@@ -112,6 +113,37 @@ def test_canvas(client):
     after = chain(text(client, "first"), text(client, "second").set(immutable=True)).delay()
     assert after.get(timeout=20)["task_id"] == "second"
     assert after.parent.get(timeout=20)["task_id"] == "first"
+
+
+@pytest.mark.parametrize("kind", ["map", "starmap", "chunks"])
+def test_one_task_over_many(client, kind):
+    tasks = [{"task_id": f"{kind}-{n}", "text": f"{kind} {n}"} for n in range(4)]
+    embed = client.app.signature(PREPARE_TEXT, app=client.app)
+    if kind == "map":
+        receipts = xmap(embed, tasks, app=client.app).apply_async().get(timeout=20)
+    elif kind == "starmap":
+        receipts = xstarmap(embed, [(task,) for task in tasks], app=client.app).apply_async().get(timeout=20)
+    else:
+        halves = chunks(embed, iter([(task,) for task in tasks]), 2, app=client.app).apply_async().get(timeout=20)
+        receipts = [receipt for half in halves for receipt in half]
+    assert [receipt["task_id"] for receipt in receipts] == [task["task_id"] for task in tasks]
+    client.answers([task["task_id"] for task in tasks])
+
+
+def test_time_limits_set_while_it_runs(client):
+    def limit(soft, hard):
+        (reply,) = client.app.control.time_limit(PREPARE_TEXT, soft, hard, reply=True, timeout=10, limit=1)
+        return next(iter(reply.values()))
+
+    assert "ok" in limit(10, 20)
+    assert text(client, "within").delay().get(timeout=20)["status"] == "ok"
+    assert "ok" in limit(None, None)
+
+
+def test_events_switched_off_and_on(client):
+    for command in ("disable_events", "enable_events"):
+        (reply,) = getattr(client.app.control, command)(reply=True, timeout=10, limit=1)
+        assert "ok" in next(iter(reply.values()))
 
 
 def test_link_and_link_error(client):
