@@ -8,6 +8,7 @@ import time
 import pytest
 from celery import chain, chord, group
 from celery.canvas import chunks, xmap, xstarmap
+from celery.exceptions import NotRegistered
 
 from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
@@ -144,6 +145,13 @@ def test_events_switched_off_and_on(client):
     for command in ("disable_events", "enable_events"):
         (reply,) = getattr(client.app.control, command)(reply=True, timeout=10, limit=1)
         assert "ok" in next(iter(reply.values()))
+
+
+def test_a_task_that_nobody_registered_is_answered(client):
+    with pytest.raises(NotRegistered):
+        client.send("no.such.task").get(timeout=20)
+    wait_for(lambda: client.redis.hlen("unacked") == 0, 10, "it to be acknowledged")
+    assert text(client, "after").delay().get(timeout=20)["status"] == "ok"
 
 
 def test_link_and_link_error(client):
