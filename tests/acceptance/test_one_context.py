@@ -48,7 +48,6 @@ def test_a_prep_only_worker_beside_a_device_worker_adds_no_context(redis_url, tm
         both = processes_with_a_context() - before
         assert preparing.stop() == 0
         device_alone = processes_with_a_context() - before
-    if not both and not device_alone:
-        pytest.skip("the driver lists no processes here")
+    # Where the driver lists no processes at all (some containers), the law cannot be seen, and that is a failure too.
+    assert len(device_alone) == 1
     assert both == device_alone
-    assert len(both) == 1
