@@ -24,6 +24,8 @@ from pydantic_settings import (
 from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic_core import ErrorDetails
 
 Kind = Literal["image", "text"]
@@ -135,6 +137,14 @@ class TaskNames(_Section):
     embed_text: str = "legit_embedding.embedding.embed_text"
 
 
+def default_model(models: Mapping[str, ModelConfig], kind: Kind) -> str | None:
+    """The name of the model for tasks of this kind that name none: the default, or the only one."""
+    names = [name for name, model in models.items() if model.kind == kind]
+    marked = [name for name in names if models[name].default]
+    candidates = marked or names
+    return candidates[0] if len(candidates) == 1 else None
+
+
 def _default_models() -> dict[str, ModelConfig]:
     return {
         "eva02-l-14": ModelConfig(
@@ -178,11 +188,8 @@ class Settings(BaseSettings):
         return models
 
     def default_model(self, kind: Kind) -> str | None:
-        """The name of the model for tasks of this kind that name none: the default, or the only one."""
-        names = [name for name, model in self.models.items() if model.kind == kind]
-        marked = [name for name in names if self.models[name].default]
-        candidates = marked or names
-        return candidates[0] if len(candidates) == 1 else None
+        """As the function `default_model`, of these settings' models."""
+        return default_model(self.models, kind)
 
     @classmethod
     def settings_customise_sources(

@@ -31,7 +31,12 @@ def encode_embedding(vector: NDArray[np.floating]) -> str:
     if not np.logical_and.reduce(np.isfinite(wire)):
         message = "an embedding must be finite, this one holds a NaN or an infinity"
         raise ValueError(message)
-    return binascii.b2a_base64(wire.data, newline=False).decode("ascii")
+    return encode_finite(wire)
+
+
+def encode_finite(vector: NDArray[np.float32]) -> str:
+    """`encode_embedding` for a vector that was checked: float32, shape ``[dim]``, finite."""
+    return binascii.b2a_base64(np.ascontiguousarray(vector, _WIRE_DTYPE).data, newline=False).decode("ascii")
 
 
 def decode_embedding(text: str) -> NDArray[np.float32]:

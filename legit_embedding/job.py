@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from legit_embedding.encoding import ENCODING, encode_embedding
+from legit_embedding.encoding import ENCODING, encode_finite
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.messages import Embedded, Result, Timings
@@ -92,7 +92,7 @@ class Job(Delivery):
                 model=self.model,
                 dim=len(vector),
                 encoding=ENCODING,
-                embedding=encode_embedding(vector),
+                embedding=encode_finite(vector),
                 truncated=self.prepared.truncated,
             )
         timings = Timings(_ms(self.prep_s), _ms(queue_s), _ms(compute_s))

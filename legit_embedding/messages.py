@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 IMAGE_FIELDS = ("image_url", "image_b64", "image_path")
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=512)]
+Text = Annotated[StrictStr, Field(min_length=0)]
+"""Unicode: without any constraint pydantic would let halves of surrogate pairs through, which no tokenizer takes."""
 
 
 class _Wire(BaseModel):
@@ -52,10 +54,10 @@ class TaskObject(_Wire):
     """One image or one text to embed (CONTRACT section 2)."""
 
     kind: Kind | None = None
-    image_url: StrictStr | None = None
-    image_b64: StrictStr | None = None
-    image_path: StrictStr | None = None
-    text: StrictStr | None = None
+    image_url: Text | None = None
+    image_b64: Text | None = None
+    image_path: Text | None = None
+    text: Text | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> TaskObject:

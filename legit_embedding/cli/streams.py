@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from legit_embedding.cli.board import board
 from legit_embedding.cli.connection import address, connected
-from legit_embedding.cli.failures import one_line
 from legit_embedding.cli.glance import glance, result_streams
 from legit_embedding.cli.report import Meter
-from legit_embedding.cli.terminal import console, print_json, say
+from legit_embedding.cli.terminal import console, print_json
+from legit_embedding.cli.watching import keep_watching
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.live import Live
+    from collections.abc import Callable
 
     from legit_embedding.cli.glance import Glance
-    from legit_embedding.cli.report import Report
-
-PASSING = (RedisConnectionError, RedisTimeoutError, ResponseError)
-"""What a watch outlives: a server that is away, loading or failing over."""
 
 
 @click.command("streams")
@@ -69,7 +59,7 @@ def streams(more: tuple[str, ...], interval: float, watch: bool, as_json: bool) 
             return glance(client, settings.streams, names)
 
         if watch:
-            _watch(look, meter, max(interval, 0.1), as_json=as_json)
+            keep_watching(lambda: meter.report(look()), max(interval, 0.1), board, as_json=as_json)
         else:
             _once(look, meter, interval, as_json=as_json)
 
@@ -83,47 +73,3 @@ def _once(look: Callable[[], Glance], meter: Meter, interval: float, *, as_json:
         print_json(asdict(report))
     else:
         console().print(board(report))
-
-
-def _watch(look: Callable[[], Glance], meter: Meter, interval: float, *, as_json: bool) -> None:
-    with ExitStack() as stack:
-        show = _print if as_json else _Screen(stack).show
-        try:
-            for report, trouble in _reports(look, meter, interval):
-                show(report, trouble)
-        except KeyboardInterrupt:
-            return
-
-
-def _reports(look: Callable[[], Glance], meter: Meter, interval: float) -> Iterator[tuple[Report, str]]:
-    """A report for each look, or the last one with what is in the way; the first look must work."""
-    report, trouble = meter.report(look()), ""
-    while True:
-        yield report, trouble
-        time.sleep(interval)
-        try:
-            report, trouble = meter.report(look()), ""
-        except PASSING as error:
-            trouble = f"Redis: {one_line(error)}; trying again"
-
-
-def _print(report: Report, trouble: str) -> None:
-    if trouble:
-        say(trouble)
-    else:
-        print_json(asdict(report))
-
-
-class _Screen:
-    """The report in place, on a terminal."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._live: Live | None = None
-
-    def show(self, report: Report, trouble: str) -> None:
-        from rich.live import Live
-
-        if self._live is None:
-            self._live = self._stack.enter_context(Live(console=console(), auto_refresh=False))
-        self._live.update(board(report, trouble), refresh=True)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rich.console import Group
 from rich.text import Text
 
 from legit_embedding.cli.connection import address, connected
-from legit_embedding.cli.failures import one_line
 from legit_embedding.cli.fleet import look
 from legit_embedding.cli.glance import glance
-from legit_embedding.cli.terminal import console, count, duration, print_json, printable, rate, say, size, table
+from legit_embedding.cli.terminal import console, count, duration, print_json, printable, rate, size, table
+from legit_embedding.cli.watching import keep_watching
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection
 
     import redis
     from rich.console import RenderableType
@@ -30,8 +25,6 @@ if TYPE_CHECKING:
     from legit_embedding.cli.fleet import Fleet, Shown
     from legit_embedding.config import StreamConfig
 
-PASSING = (RedisConnectionError, RedisTimeoutError, ResponseError)
-"""What the live view outlives: a server that is away, loading or failing over."""
 STYLES = {"running": "green", "starting": "yellow", "stopping": "yellow", "unhealthy": "bold red"}
 
 
@@ -75,15 +68,17 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
     "empty_in_s" is null while nothing is embedded. "lost" are workers that have stopped without leaving.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
-    with connected(settings) as client, ExitStack() as stack:
-        show = _print if as_json else _screen(stack, once=once)
-        try:
-            for scene, trouble in _scenes(lambda: _scene(client, settings.streams, names, queues), interval):
-                show(scene, trouble)
-                if once:
-                    return
-        except KeyboardInterrupt:
-            return
+    with connected(settings) as client:
+
+        def scene() -> Scene:
+            return _scene(client, settings.streams, names, queues)
+
+        if not once:
+            keep_watching(scene, interval, board, as_json=as_json)
+        elif as_json:
+            print_json(asdict(scene()))
+        else:
+            console().print(board(scene()))
 
 
 def _scene(client: redis.Redis, streams: StreamConfig, names: Collection[str], queues: Collection[str]) -> Scene:
@@ -104,34 +99,6 @@ def _only(fleet: Fleet, names: Collection[str]) -> Fleet:
     chosen = tuple(worker for worker in fleet.workers if worker.worker in names)
     missing = sorted(set(names) - {worker.worker for worker in fleet.workers})
     return type(fleet)(fleet.at, chosen, tuple(missing))
-
-
-def _scenes(see: Callable[[], Scene], interval: float) -> Iterator[tuple[Scene, str]]:
-    """A scene for each look, or the last one with what is in the way; the first look must work."""
-    scene, trouble = see(), ""
-    while True:
-        yield scene, trouble
-        time.sleep(interval)
-        try:
-            scene, trouble = see(), ""
-        except PASSING as error:
-            trouble = f"Redis: {one_line(error)}; trying again"
-
-
-def _print(scene: Scene, trouble: str) -> None:
-    if trouble:
-        say(trouble)
-    else:
-        print_json(asdict(scene))
-
-
-def _screen(stack: ExitStack, *, once: bool) -> Callable[[Scene, str], None]:
-    if once:
-        return lambda scene, trouble: console().print(board(scene, trouble))
-    from rich.live import Live
-
-    live = stack.enter_context(Live(console=console(), auto_refresh=False))
-    return lambda scene, trouble: live.update(board(scene, trouble), refresh=True)
 
 
 def board(scene: Scene, note: str = "") -> RenderableType:

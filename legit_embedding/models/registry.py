@@ -6,6 +6,7 @@ from importlib import import_module
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from legit_embedding.config import default_model
 from legit_embedding.errors import TaskError
 from legit_embedding.models.settings import misconfigured
 
@@ -91,11 +92,10 @@ class Registry:
         return model
 
     def _default(self, kind: Kind) -> str:
-        names = self.names(kind)
-        marked = [name for name in names if self._models[name].default]
-        if not marked and len(names) != 1:
+        name = default_model(self._models, kind)
+        if name is None:
             raise self._unknown(f"the task names no model, and no {kind} model is the default", kind)
-        return (marked or names)[0]
+        return name
 
     def _unknown(self, reason: str, kind: Kind) -> TaskError:
         known = ", ".join(self.names(kind)) or "none"

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError
-from legit_embedding.messages import IMAGE_FIELDS, Origin, TaskObject
+from legit_embedding.messages import IMAGE_FIELDS, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PAYLOAD = "payload"
 
-_FIELDS = frozenset(TaskObject.model_fields)
 _INTEGER = re.compile(r"-?\d{1,18}")
 _TYPED = frozenset({"deadline", "return_embedding", "metadata"})
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
@@ -52,7 +51,6 @@ class Entry:
                 raw |= _object(payload)
             except ValueError as problem:
                 error = TaskError("invalid_task", f"{PAYLOAD}: {problem}")
-        error = error or _check_text(raw)
         if raw.get("metadata") == []:
             raw["metadata"] = {}  # PHP writes an empty map so
         if not raw.get("task_id"):
@@ -84,17 +82,6 @@ def _typed(name: str, text: str) -> object:
         return _json(text)
     except ValueError:
         return text
-
-
-def _check_text(raw: dict[str, Any]) -> TaskError | None:
-    """An error for the first field of text that is not Unicode: broken UTF-8, or half of a surrogate pair."""
-    for name, value in raw.items():
-        if isinstance(value, str) and not value.isascii() and name in _FIELDS:
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return TaskError("invalid_task", f"{name}: it is not UTF-8 text")
-    return None
 
 
 def _is_serialized(pairs: dict[str, str]) -> bool:

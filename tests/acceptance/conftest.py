@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.clients import Client
-from tests.workers import Worker
+from tests.servers import Server
+from tests.workers import Worker, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 NULL_MODELS = {
@@ -47,3 +48,45 @@ def null_worker(make_worker: Callable[..., Worker]) -> Iterator[Worker]:
     """A ready worker with null models."""
     with make_worker() as worker:
         yield worker.wait_ready()
+
+
+@pytest.fixture(scope="module")
+def shared_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of a module's own: nothing empties it between its tests."""
+    with Server("valkey", tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def shared_models() -> dict[str, Any]:
+    """The models of `shared_worker`; for a module to replace."""
+    return NULL_MODELS
+
+
+@pytest.fixture(scope="module")
+def shared_args() -> Sequence[str]:
+    """What the command of `shared_worker` ends with; for a module to replace."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def shared_worker(
+    shared_url: str,
+    shared_models: dict[str, Any],
+    shared_args: Sequence[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Worker]:
+    """One ready worker for all the tests of a module: three seconds of a core go into starting each."""
+    directory = tmp_path_factory.mktemp("worker")
+    with Worker(shared_url, directory, {"models": shared_models}, args=shared_args, env=TEST_TASKS) as worker:
+        yield worker.wait_ready()
+
+
+@pytest.fixture
+def shared_client(shared_url: str, shared_worker: Worker) -> Client:
+    """A client of the module's worker, which has nothing to do; what it has answered so far is gone."""
+    assert shared_worker.running
+    client = Client(shared_url)
+    wait_for(lambda: client.redis.hlen("unacked") == 0, 30, "the module's worker to have nothing to do")
+    client.redis.delete("embedding_results")
+    return client

@@ -67,7 +67,7 @@ def client(servers: Servers, site: str, places: dict[str, Path]) -> Iterator[Cli
     faulty = {"kind": "text", "backend": "tests.faulty_model:FaultyModel", "linger_ms": 500}
     config = {
         "models": {
-            "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-B-32", "pretrained": "random:0"},
+            "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-S-32-alt", "pretrained": "random:0"},
             "minilm": {
                 "kind": "text",
                 "backend": "transformers",
@@ -114,6 +114,7 @@ CASES = [
     ("no content", PREPARE_TEXT, {}, "invalid_task", "text"),
     ("two contents", PREPARE_IMAGE, {"image_b64": PHOTO, "image_url": "http://x/"}, "invalid_task", "image_url"),
     ("wrong type", PREPARE_TEXT, {"text": 5}, "invalid_task", "text"),
+    ("half a character", PREPARE_TEXT, {"text": "\ud83d"}, "invalid_task", "text"),
     ("wrong kind", PREPARE_TEXT, {"image_b64": PHOTO}, "invalid_task", "kind"),
     ("kind against content", PREPARE_TEXT, {"text": "x", "kind": "image"}, "invalid_task", "kind"),
     ("metadata is a list", PREPARE_TEXT, {"text": "x", "metadata": [1]}, "invalid_task", "metadata"),

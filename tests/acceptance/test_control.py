@@ -12,14 +12,22 @@ from tests.clients import PREPARE_TEXT
 from tests.workers import wait_for
 
 BUSY_S = 1.5
-SLOW = {"models": {"slow": NULL_MODELS["null-text"] | {"options": {"batch_s": BUSY_S}, "max_batch": 1}}}
+
+
+@pytest.fixture(scope="module")
+def shared_models():
+    """The device is busy for `BUSY_S` with each item."""
+    return {"slow": NULL_MODELS["null-text"] | {"options": {"batch_s": BUSY_S}, "max_batch": 1}}
+
+
+@pytest.fixture(scope="module")
+def shared_args():
+    return ("-c", "1")
 
 
 @pytest.fixture
-def slow_worker(make_worker, client):
-    """A worker whose device is busy for `BUSY_S` with each item."""
-    with make_worker(SLOW) as worker:
-        yield worker.wait_ready()
+def client(shared_client):
+    return shared_client
 
 
 def is_active(client, celery_id):
@@ -37,7 +45,7 @@ def keep_device_busy(client):
 
 
 @pytest.mark.parametrize("terminate", [False, True])
-def test_a_task_in_the_accumulator_is_removed_and_answered(slow_worker, client, terminate):
+def test_a_task_in_the_accumulator_is_removed_and_answered(client, terminate):
     others = [client.text("x", task_id=f"other-{number}") for number in range(6)]
     last = client.text("last", task_id="last")
     wait_for(lambda: is_active(client, last.id), 20, "the last task to be active")
@@ -54,7 +62,7 @@ def test_a_task_in_the_accumulator_is_removed_and_answered(slow_worker, client, 
     assert not is_active(client, last.id)
 
 
-def test_a_task_on_the_device_has_its_vector_dropped(slow_worker, client):
+def test_a_task_on_the_device_has_its_vector_dropped(client):
     first = client.text("first", task_id="first")
     wait_for(lambda: is_active(client, first.id), 20, "the task to be active")
     client.app.control.revoke(first.id)
@@ -64,15 +72,15 @@ def test_a_task_on_the_device_has_its_vector_dropped(slow_worker, client):
         first.get(timeout=10)
 
 
-def test_a_task_revoked_before_it_arrives_is_answered(slow_worker, client):
-    client.app.control.revoke("known-before", reply=True, timeout=2)
+def test_a_task_revoked_before_it_arrives_is_answered(client):
+    client.app.control.revoke("known-before", reply=True, timeout=10, limit=1)
     client.send(PREPARE_TEXT, {"task_id": "never", "text": "x"}, task_id="known-before")
     answer = client.answers(["never"])["never"]
     assert (answer["error"], answer["source"]) == ("revoked", "known-before")
     wait_for(lambda: client.redis.hlen("unacked") == 0, 10, "it to be acknowledged")
 
 
-def test_a_task_that_expires_while_it_waits_is_answered(slow_worker, client):
+def test_a_task_that_expires_while_it_waits_is_answered(client):
     others = [client.text("x", task_id=f"other-{number}") for number in range(6)]
     late = client.send(PREPARE_TEXT, {"task_id": "late", "text": "x"}, expires=0.5)
     answer = client.answers(["late"])["late"]
@@ -82,7 +90,7 @@ def test_a_task_that_expires_while_it_waits_is_answered(slow_worker, client):
     assert {other.get(timeout=30)["status"] for other in others} == {"ok"}
 
 
-def test_soft_and_hard_limits_end_a_waiting_task(slow_worker, client):
+def test_soft_and_hard_limits_end_a_waiting_task(client):
     first, _ = keep_device_busy(client)
     soft = client.send(PREPARE_TEXT, {"task_id": "soft", "text": "x"}, soft_time_limit=0.3)
     hard = client.send(PREPARE_TEXT, {"task_id": "hard", "text": "x"}, time_limit=0.3)
@@ -96,7 +104,7 @@ def test_soft_and_hard_limits_end_a_waiting_task(slow_worker, client):
     wait_for(lambda: client.redis.hlen("unacked") <= 1, 10, "both to be acknowledged")
 
 
-def test_limits_of_ordinary_tasks(null_worker, client):
+def test_limits_of_ordinary_tasks(client):
     soft = client.send("tests.tasks.busy", 30, soft_time_limit=0.3)
     with pytest.raises(Exception, match="SoftTimeLimitExceeded"):
         soft.get(timeout=10)
@@ -109,23 +117,21 @@ def test_limits_of_ordinary_tasks(null_worker, client):
     assert [result.get(timeout=10) for result in results] == list(range(1, 9)), "the stuck thread was replaced"
 
 
-def test_revoking_a_running_ordinary_task_is_refused_in_words(null_worker, client):
+def test_revoking_a_running_ordinary_task_is_refused_in_words(client):
     running = client.send("tests.tasks.busy", 3)
     wait_for(lambda: is_active(client, running.id), 20, "the task to be active")
-    [reply] = client.app.control.revoke(running.id, terminate=True, reply=True, timeout=2)
+    [reply] = client.app.control.revoke(running.id, terminate=True, reply=True, timeout=10, limit=1)
     assert "cannot be killed" in str(reply)
     assert running.get(timeout=20) == "done"
 
 
-def test_a_reserved_ordinary_task_is_revoked(make_worker, client):
-    with make_worker(args=("-c", "1")) as worker:
-        worker.wait_ready()
-        running = client.send("tests.tasks.busy", 2)
-        wait_for(lambda: is_active(client, running.id), 20, "the task to be active")
-        reserved = client.send("tests.tasks.add", 1, 1)
-        wait_for(lambda: client.redis.hlen("unacked") >= 2 or client.redis.llen("embedding") == 0, 10, "it to arrive")
-        client.app.control.revoke(reserved.id, terminate=True, reply=True, timeout=2)
-        with pytest.raises(TaskRevokedError):
-            reserved.get(timeout=20)
-        assert running.get(timeout=20) == "done"
-        wait_for(lambda: client.redis.hlen("unacked") == 0, 10, "both to be acknowledged")
+def test_a_reserved_ordinary_task_is_revoked(client):
+    running = client.send("tests.tasks.busy", 2)
+    wait_for(lambda: is_active(client, running.id), 20, "the task to be active")
+    reserved = client.send("tests.tasks.add", 1, 1)
+    wait_for(lambda: client.redis.hlen("unacked") >= 2, 10, "it to arrive")
+    client.app.control.revoke(reserved.id, terminate=True, reply=True, timeout=10, limit=1)
+    with pytest.raises(TaskRevokedError):
+        reserved.get(timeout=20)
+    assert running.get(timeout=20) == "done"
+    wait_for(lambda: client.redis.hlen("unacked") == 0, 10, "both to be acknowledged")

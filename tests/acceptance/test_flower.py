@@ -13,10 +13,9 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.acceptance.conftest import NULL_MODELS
-from tests.clients import PREPARE_TEXT, Client
-from tests.servers import Server, free_port
-from tests.workers import ROOT, Worker, wait_for
+from tests.clients import PREPARE_TEXT
+from tests.servers import free_port
+from tests.workers import ROOT, wait_for
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SCREENSHOT = os.environ.get("SCREENSHOT")
@@ -27,36 +26,19 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    """Redis, for this module's worker and Flower."""
-    with Server("valkey", tmp_path_factory.mktemp("valkey")) as server:
-        yield server.url
+def shared_args():
+    return ("-n", "gpu-1@pod")
 
 
 @pytest.fixture(scope="module")
-def worker(url, tmp_path_factory):
-    with Worker(url, tmp_path_factory.mktemp("worker"), {"models": NULL_MODELS}, args=("-n", "gpu-1@pod")) as worker:
-        yield worker.wait_ready()
-
-
-@pytest.fixture(scope="module")
-def flower(worker, url, tmp_path_factory):
+def flower(shared_worker, shared_url, tmp_path_factory):
     """The address of Flower, which has heard of the worker."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     with (tmp_path_factory.mktemp("flower") / "flower.log").open("wb") as log:
         process = subprocess.Popen(
-            (
-                sys.executable,
-                "-m",
-                "celery",
-                "-A",
-                "legit_embedding",
-                "flower",
-                f"--port={port}",
-                "--address=127.0.0.1",
-            ),
+            (sys.executable, *FLOWER, f"--port={port}"),
             cwd=ROOT,
-            env=os.environ | {"LEGIT_REDIS_URL": url, "FLOWER_UNAUTHENTICATED_API": "true"},
+            env=os.environ | {"LEGIT_REDIS_URL": shared_url, "FLOWER_UNAUTHENTICATED_API": "true"},
             stdout=log,
             stderr=log,
         )
@@ -92,8 +74,8 @@ def page(browser):
 
 
 @pytest.fixture
-def client(url):
-    return Client(url)
+def client(shared_client):
+    return shared_client
 
 
 def row(page, name):

@@ -10,27 +10,13 @@ from celery import chain, chord, group
 from celery.canvas import chunks, xmap, xstarmap
 from celery.exceptions import NotRegistered
 
-from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
-from tests.servers import Server
-from tests.workers import Worker, wait_for
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with Server("valkey", tmp_path_factory.mktemp("valkey")) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def worker(url, tmp_path_factory):
-    with Worker(url, tmp_path_factory.mktemp("worker"), {"models": NULL_MODELS}, env=TEST_TASKS) as worker:
-        yield worker.wait_ready()
+from tests.waiting import wait_for
 
 
 @pytest.fixture
-def client(url, worker):
-    return Client(url)
+def client(shared_client):
+    return shared_client
 
 
 @pytest.fixture

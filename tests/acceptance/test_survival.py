@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
@@ -44,31 +42,6 @@ def test_kill_dash_nine_in_the_middle(make_worker, client, visibility):
     assert {answers[each]["status"] for each in ids} == {"ok"}
     counts = [entry["task_id"] for entry in client.entries()]
     assert len(counts) == len(set(counts)) == 1000, "a redelivery does not write a second result"
-
-
-def test_a_warm_shutdown_finishes_what_was_taken(make_worker, client):
-    with make_worker(SLOW) as worker:
-        worker.wait_ready()
-        ids = send_texts(client, 500)
-        client.wait_for_entries(50)
-        assert worker.stop(signal.SIGTERM) == 0
-        answered = {entry["task_id"] for entry in client.entries()}
-        assert client.redis.hlen("unacked") == 0
-        assert len(answered) + client.redis.llen("embedding") == 500, "answered, or still in the queue"
-    with make_worker(SLOW) as worker:
-        client.answers(ids)
-
-
-def test_a_cold_shutdown_leaves_the_rest_to_the_next_worker(make_worker, client):
-    with make_worker(SLOW) as worker:
-        worker.wait_ready()
-        ids = send_texts(client, 500)
-        client.wait_for_entries(50)
-        worker.stop(signal.SIGQUIT)
-    with make_worker(SLOW) as worker:
-        client.answers(ids)
-    counts = [entry["task_id"] for entry in client.entries()]
-    assert len(counts) == len(set(counts)) == 500
 
 
 def test_redis_away_at_the_start(own_server, tmp_path):

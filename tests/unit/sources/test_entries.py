@@ -143,10 +143,9 @@ def test_a_payload_that_is_no_object_is_an_error_with_an_address(payload: str | 
     ],
 )
 def test_what_is_no_text_is_named(fields: dict[str, str | bytes], says: str) -> None:
-    error = read(fields).error
-    assert error is not None
-    assert (error.code, error.detail) == ("invalid_task", f"{says}: it is not UTF-8 text")
-    assert read({"unknown": b"\xff", "text": "é", "payload": '{"text": "\\ud83d\\ude00"}'}).error is None
+    with pytest.raises(TaskError, match=f"invalid_task: {says}: .* unicode"):
+        TaskObject.parse(read(fields).raw)
+    TaskObject.parse(read({"unknown": b"\xff", "text": "é", "payload": '{"text": "\\ud83d\\ude00"}'}).raw)
 
 
 def test_bytes_that_are_no_text_are_echoed_as_they_were() -> None:
