@@ -30,6 +30,13 @@ class Client:
         self.app.conf.task_default_queue = "embedding"
         self.redis = redis.Redis.from_url(redis_url)
 
+    def close(self) -> None:
+        """Let go of the server: a result that is collected when it has ended must not ask it anything."""
+        consumer = self.app.backend.result_consumer
+        consumer.stop()
+        consumer._pubsub = None
+        self.app.close()
+
     def send(self, name: str, *args: Any, **options: Any) -> AsyncResult:
         """Send one task by its name."""
         return self.app.send_task(name, args=args, **options)

@@ -11,9 +11,9 @@ import click
 from legit_embedding.cli.board import board
 from legit_embedding.cli.connection import address, connected
 from legit_embedding.cli.glance import glance, result_streams
+from legit_embedding.cli.live import keep_watching
 from legit_embedding.cli.report import Meter
 from legit_embedding.cli.terminal import console, print_json
-from legit_embedding.cli.watching import keep_watching
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from rich.text import Text
 from legit_embedding.cli.connection import address, connected
 from legit_embedding.cli.fleet import look
 from legit_embedding.cli.glance import glance
+from legit_embedding.cli.live import keep_watching
 from legit_embedding.cli.terminal import console, count, duration, print_json, printable, rate, size, table
-from legit_embedding.cli.watching import keep_watching
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:

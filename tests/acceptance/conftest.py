@@ -83,10 +83,11 @@ def shared_worker(
 
 
 @pytest.fixture
-def shared_client(shared_url: str, shared_worker: Worker) -> Client:
+def shared_client(shared_url: str, shared_worker: Worker) -> Iterator[Client]:
     """A client of the module's worker, which has nothing to do; what it has answered so far is gone."""
     assert shared_worker.running
     client = Client(shared_url)
     wait_for(lambda: client.redis.hlen("unacked") == 0, 30, "the module's worker to have nothing to do")
     client.redis.delete("embedding_results")
-    return client
+    yield client
+    client.close()

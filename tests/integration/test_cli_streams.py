@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from legit_embedding.cli import streams
+from legit_embedding.cli import live, streams
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_watch_shows_tables_in_place(cli: Cli, client: redis.Redis, monkeypatch:
         if looks == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(streams, "time", FakeTime(interrupted))
+    monkeypatch.setattr(live, "time", FakeTime(interrupted))
     shown = cli("streams", "--watch").stdout
     assert shown.count("Results and dead letter") == 1, "the last state stays on the screen"
     assert "embedding_results" in shown
