@@ -108,6 +108,8 @@ class EngineConfig(_Section):
     memory_fraction: Annotated[float, Field(gt=0, le=0.95)] = 0.8
     max_in_flight: PositiveInt = 4096
     compile: bool = False
+    stall_exit_s: PositiveFloat | None = None
+    """The process ends when nothing has moved on the device for so long; None: that only shows in its health."""
 
 
 class HttpConfig(_Section):

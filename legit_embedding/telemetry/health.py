@@ -23,12 +23,17 @@ def problems(pipeline: Pipeline, stall_s: float = STALL_S) -> list[str]:
     return [*_of_engine(pipeline.engine, stall_s), *_of_links(pipeline)]
 
 
+def stalled(engine: object, stall_s: float) -> bool:
+    """Whether the device loop lives, and it or the device has been without progress for longer than this."""
+    return isinstance(engine, Engine) and engine.alive() and not engine.healthy(stall_s)
+
+
 def _of_engine(engine: object, stall_s: float) -> Iterator[str]:
     if not isinstance(engine, Engine):
         return
     if not engine.alive():
         yield "the device loop has ended"
-    elif not engine.healthy(stall_s):
+    elif stalled(engine, stall_s):
         yield f"the device loop has made no progress for more than {stall_s:g} s"
     for name, model in engine.stats().models.items():
         if model.failed_in_row >= FAILURES:

@@ -17,7 +17,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.link import explain, public_url
 from legit_embedding.outage import Outage
 from legit_embedding.telemetry.claim import EXPIRE_S, RENEW_S, Claim, IdentityTakenError
-from legit_embedding.telemetry.health import STALL_S, problems
+from legit_embedding.telemetry.health import STALL_S, problems, stalled
 from legit_embedding.telemetry.publisher import Publisher
 from legit_embedding.telemetry.server import TelemetryServer
 
@@ -43,7 +43,8 @@ class Presence:
     Args:
         pipeline: the worker's pipeline.
         exclusive: whether the worker may only run if nobody else has its identity; else it merely does not show itself.
-        on_fatal: called when the worker has to end: a thread of it has died, or another has had its identity all along.
+        on_fatal: called when the worker has to end: a thread of it has died, the device has been stuck for
+            ``engine.stall_exit_s``, or another has had its identity all along.
         stall_s: how long the device loop may be without progress.
     """
 
@@ -136,7 +137,7 @@ class Presence:
         while not self._closing.wait(pause):
             pause = min(RENEW_S, self._interval_s)
             try:
-                self._watch_threads()
+                self._watch()
                 self._beat()
             except (RedisError, OSError) as error:
                 self._outage.failed(explain(error))
@@ -168,11 +169,15 @@ class Presence:
         elif self._denied and self._exclusive and not self._was_ours:
             self._end(IdentityTakenError(self._pipeline.worker))
 
-    def _watch_threads(self) -> None:
-        dead = self._pipeline.dead_thread()
+    def _watch(self) -> None:
+        dead, longest = self._pipeline.dead_thread(), self._pipeline.settings.engine.stall_exit_s
         # In this order: threads that end in an orderly way do so after the phase has changed.
-        if dead is not None and self._pipeline.phase == "running":
+        if self._pipeline.phase != "running":
+            return
+        if dead is not None:
             self._end(RuntimeError(f"the thread {dead} has ended"))
+        elif longest is not None and stalled(self._pipeline.engine, longest):
+            self._end(RuntimeError(f"nothing has moved on the device for {longest:g} s (engine.stall_exit_s)"))
 
     def _end(self, cause: BaseException) -> None:
         on_fatal, self._on_fatal = self._on_fatal, None

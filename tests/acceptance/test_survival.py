@@ -44,6 +44,19 @@ def test_kill_dash_nine_in_the_middle(make_worker, client, visibility):
     assert len(counts) == len(set(counts)) == 1000, "a redelivery does not write a second result"
 
 
+def test_a_stuck_device_ends_the_process_if_so_set(make_worker, client, visibility):
+    model = {"kind": "text", "backend": "tests.faulty_model:FaultyModel", "options": {"stall_s": 600}}
+    worker = make_worker({"models": {"stuck": model}, "engine": {"stall_exit_s": 1}}, env=visibility)
+    worker.start()
+    worker.wait_ready()
+    assert client.text("well").get(timeout=20)["status"] == "ok"
+    client.send(PREPARE_TEXT, {"task_id": "stuck", "text": "<stall>"}, ignore_result=True)
+    assert worker.wait(60) == 1
+    assert "engine.stall_exit_s" in worker.log
+    with make_worker({"models": {"stuck": model | {"options": {"stall": ""}}}}, env=visibility):
+        assert client.answers(["stuck"])["stuck"]["status"] == "ok", "and nothing is lost"
+
+
 def test_redis_away_at_the_start(own_server, tmp_path):
     own_server.stop()
     with Worker(own_server.url, tmp_path / "w", {"models": NULL_MODELS}, env=TEST_TASKS) as worker:
