@@ -46,7 +46,7 @@ def test_kill_dash_nine_in_the_middle(make_worker, client, visibility):
 
 def test_a_stuck_device_ends_the_process_if_so_set(make_worker, client, visibility):
     model = {"kind": "text", "backend": "tests.faulty_model:FaultyModel", "options": {"stall_s": 600}}
-    worker = make_worker({"models": {"stuck": model}, "engine": {"stall_exit_s": 1}}, env=visibility)
+    worker = make_worker({"models": {"stuck": model}, "engine": {"stall_exit_s": 3}}, env=visibility)
     worker.start()
     worker.wait_ready()
     assert client.text("well").get(timeout=20)["status"] == "ok"
