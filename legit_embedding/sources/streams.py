@@ -46,6 +46,8 @@ class SourceStats:
     """Entries to be tried again, not in the works yet."""
 
 
+LAST_READ_S = 2.0
+"""How long a shutdown waits for what Redis has on its way, in seconds."""
 _STEADY_S = 1.0
 """A session that lasts for so long has ended the outage before it."""
 
@@ -91,6 +93,9 @@ class StreamSource:
         self._stopping = asyncio.Event()
         self._closing = asyncio.Event()
         self._first = True
+        self._reading = False
+        self._last_read: list[Event] = []
+        """Set when the reader has ended."""
         self._thread = Thread(target=self._run, name="stream-source", daemon=True)
 
     def start(self) -> None:
@@ -111,12 +116,15 @@ class StreamSource:
         self._holdings.changed()
 
     def stop_reading(self) -> None:
-        """Submit nothing more from now on; what was submitted is kept alive until it is settled or `close` is called.
+        """Ask for nothing more; what was submitted is kept alive until it is settled or `close` is called.
 
-        When this returns, no call of ``submit`` is under way.
+        What Redis has given to this consumer already is still submitted, if it arrives within `LAST_READ_S`; after that
+        it is left to others. When this returns, no call of ``submit`` is under way, and there will be none.
         """
+        over = Event()
+        if self._in_loop(lambda: self._stop_reading(over)):
+            over.wait(LAST_READ_S)
         self._holdings.close()
-        self._in_loop(self._stopping.set)
 
     def close(self, timeout: float = 5.0) -> None:
         """Let go of what is unsettled, leave the group if nothing is owned in it, and end the thread. Idempotent."""
@@ -143,10 +151,29 @@ class StreamSource:
             waiting=len(self._recovered),
         )
 
-    def _in_loop(self, callback: Callable[[], None]) -> None:
+    def _stop_reading(self, over: Event) -> None:
+        self._stopping.set()
+        if self._reading:
+            self._last_read.append(over)
+        else:
+            over.set()
+
+    async def _read(self, reader: Reader) -> None:
+        self._reading = True
+        try:
+            await reader.run()
+        finally:
+            self._reading = False
+            while self._last_read:
+                self._last_read.pop().set()
+
+    def _in_loop(self, callback: Callable[[], None]) -> bool:
+        """Call this in the loop, if that turns."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(callback)
+                return True
+        return False
 
     def _run(self) -> None:
         try:
@@ -188,7 +215,7 @@ class StreamSource:
         await upkeep.keep()
         if not self._stopping.is_set():
             await self._recall(group)
-        running = (reader.run(), upkeep.run(), self._steady())
+        running = (self._read(reader), upkeep.run(), self._steady())
         await run_until(self._closing, [asyncio.create_task(part) for part in running])
         await self._depart(group)
 

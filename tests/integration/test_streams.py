@@ -343,6 +343,16 @@ class TestLeaving:
             assert Counter(entry.deliveries for entry in two.seen) == {1: 15, 2: 5}
             wait_for(lambda: consumers(client) == {"w2"}, 20, "the removal of the first")
 
+    def test_what_is_on_its_way_from_redis_is_still_finished(self, client: redis.Redis, any_redis_url: str) -> None:
+        with Proxy(any_redis_url, delay_s=0.15) as proxy, StreamWorker(CONFIG, proxy.url, "w1") as worker:
+            wait_for(lambda: any("b" in row["flags"] for row in client.client_list()), 10, "a read that waits")
+            names = add(client, 1)
+            wait_for(lambda: pending(client), 10, "its answer to be under way")
+            worker.source.stop_reading()
+            wait_for_answers(client, names)
+            assert not pending(client)
+        assert consumers(client) == set(), "and the consumer has left"
+
     def test_closing_twice_or_without_start(self, redis_url: str) -> None:
         worker = StreamWorker(CONFIG, redis_url, "w1")
         worker.stop()
