@@ -173,6 +173,8 @@ def test_ctrl_c_says_where_to_go_on(redis_url: str, tmp_path: Path) -> None:
         ) as process,
     ):
         wait_for(lambda: client.xlen(TASKS) == 100, 20, "the stream to be full")
+        # It knows that they have arrived when it asks whether there is room again.
+        wait_for(lambda: any(row["cmd"] == "xlen" for row in client.client_list()), 20, "it to wait for room")
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
