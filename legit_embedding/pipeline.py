@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from legit_embedding.errors import ErrorCode
     from legit_embedding.job import Outcome, Settled
     from legit_embedding.messages import Origin, Result, Written
+    from legit_embedding.outage import Outage
     from legit_embedding.sources.streams import StreamSource
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class Pipeline:
         self.sources: list[StreamSource] = []
         self.watched: list[threading.Thread] = []
         """Threads of others that the pipeline cannot do without."""
+        self.outages: list[Outage] = []
+        """Links of others that the pipeline's tasks come by."""
         self._changed = threading.Condition()
         self._in_flight = 0
 
@@ -177,6 +180,11 @@ class Pipeline:
         source.start()
         # Not before: a source whose thread does not run counts as dead.
         self.sources.append(source)
+
+    def watch(self, outage: Outage) -> None:
+        """Let the worker's health show the state of a link that tasks come by."""
+        if outage not in self.outages:
+            self.outages.append(outage)
 
     def stop_reading(self) -> None:
         """Stop every source at once; what they have read is still finished."""

@@ -61,6 +61,7 @@ class TaskPool(BasePool):
         self._jobs: set[PoolJob] = set()
         self._drained = threading.Condition()
         self._broken = False
+        self._stopped = False
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[ContinuationThread] = []
         self._clock = Clock()
@@ -99,7 +100,14 @@ class TaskPool(BasePool):
         accept_callback: Callable[..., Any] | None = None,
         **options: Any,  # noqa: ANN401 - some are for other pools
     ) -> PoolJob:
-        """Start one task; called on the worker's event loop."""
+        """Start one task; called on the worker's event loop.
+
+        Raises:
+            RuntimeError: the pool has stopped.
+        """
+        if self._stopped:
+            message = "the pool has stopped: it takes no more tasks"
+            raise RuntimeError(message)
         job = PoolJob(
             partial(target, *args, **(kwargs or {})),
             Callbacks(accept_callback, callback, options.get("error_callback"), options.get("timeout_callback")),
@@ -116,19 +124,24 @@ class TaskPool(BasePool):
         if job.deferred:
             self._continuation().begin(job.run, owner=job)
         else:
-            self._ordinary.submit(job.run)
+            self._ordinary.submit(job)
         return job
 
     def on_stop(self) -> None:
         """Finish what was accepted (warm), or what is already being written (cold), and stop the pipeline."""
         if self.pipeline is not None:
             self.pipeline.stop_reading()
+        # As on `threads`: a task that has not begun stays unacknowledged, and is another worker's.
+        for job in self._ordinary.take_back():
+            if isinstance(job, PoolJob):
+                self._finished(job)
         while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
             self._turn_event_loop()
         # Cold: what is being written is still confirmed, everything else is given back and rejected for requeueing.
         runtime.stop()
         for thread in self._continuations:
             thread.stop(COLD_STOP_S)
+        self._stopped = True
         self._clock.close()
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
         if not self._is_cold:  # a cold stop runs in a signal handler, under whatever lock the loop holds
@@ -216,8 +229,8 @@ class TaskPool(BasePool):
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
         info |= {"max-concurrency": self.limit, "threads": len(self._ordinary), "in-flight": len(self._jobs)}
-        # Other tools expect the process ids that prefork lists here.
-        info["processes"] = []
+        # As prefork lists its children: other tools expect process ids here.
+        info["processes"] = [os.getpid()]
         if self.pipeline is not None:
             info |= self.pipeline.info()
         return info

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
+from celery.worker.state import maybe_shutdown
 from kombu.transport import redis as redis_transport
 
+from legit_embedding import runtime
+from legit_embedding.link import Backoff, explain
+from legit_embedding.outage import Outage
+from legit_embedding.pool.dead_messages import DeadMessages
 from legit_embedding.pool.drain import run_ready_acknowledgements
+from legit_embedding.pool.ordinary import OrdinaryMessages
+from legit_embedding.pool.refusals import Refusals
 from legit_embedding.pool.taking import Taking
 
 if TYPE_CHECKING:
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
     from kombu.message import Message
 
 log = logging.getLogger(__name__)
+
+_PAUSE_STEP_S = 0.05
 
 
 class Holding(bootsteps.StartStopStep):
@@ -44,13 +54,29 @@ class Holding(bootsteps.StartStopStep):
         self._is_settling_soon = False
         self._call_soon_ack = parent.call_soon_ack
         parent.call_soon_ack = self._settle_soon
+        self._outage = Outage("the broker")
+        self._backoff = Backoff()
+        self._refused = 0
+        settings = runtime.settings()
+        consumes = settings.streams.consume
+        self._refusals = Refusals(
+            parent, DeadMessages(settings.redis_url, settings.streams.dead_letter) if consumes else None
+        )
+        # Whatever the broker refuses may be allowed a moment later: no error reply ends the worker.
+        parent.app.conf.broker_channel_error_retry = True
+        vars(parent)["on_connection_error_after_connected"] = self._lost
 
     def start(self, parent: Any) -> None:  # noqa: ANN401
         """Called for each connection, before its first message is taken."""
+        if runtime.is_running():
+            runtime.current().watch(self._outage)
         channel = parent.task_consumer.channel
         if not isinstance(channel, redis_transport.Channel):
+            self._outage.over()
             return
         self._channel = channel
+        # Celery's own way of `--disable-prefetch` counts embedding tasks too, which need no free thread.
+        vars(channel.qos).pop("can_consume", None)
         in_progress = parent.pool.delivery_tags()
         if parent.hub is not None:
             run_ready_acknowledgements(parent.hub)
@@ -58,7 +84,7 @@ class Holding(bootsteps.StartStopStep):
         for tag in self._left - in_progress:
             channel.qos.restore_by_tag(tag)  # does nothing where the message is settled by now
         self._left.clear()
-        Taking(channel)
+        Taking(channel, OrdinaryMessages(parent), self._refusals, self._outage, self._backoff)
         self._keep_when_closed(channel.qos)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401
@@ -75,9 +101,13 @@ class Holding(bootsteps.StartStopStep):
         restore: Callable[..., None] = qos.restore_unacked_once
 
         def restore_unacked_once(_: object, **options: object) -> None:
-            if self._consumer.blueprint.state != bootsteps.RUN:
-                self.settle_done()
+            if self._consumer.blueprint.state == bootsteps.RUN:
+                return
+            self.settle_done()
+            try:
                 restore(**options)
+            except qos.channel.ResponseError as error:
+                log.warning("what is unfinished comes back after the visibility timeout only: %s", explain(error))
 
         # Celery's own steps change a channel's `can_consume` in the same way.
         vars(qos)["restore_unacked_once"] = MethodType(restore_unacked_once, qos)
@@ -96,6 +126,27 @@ class Holding(bootsteps.StartStopStep):
             self._is_settling_soon = True
             self._consumer.hub.call_soon(self.settle_done)
         return None
+
+    def _settle_later(self, error: Exception) -> None:
+        """The server refuses for the moment; what is settled is not forgotten."""
+        self._refused += 1
+        self._outage.failed(explain(error))
+        if self._consumer.hub is not None and not self._is_settling_soon:
+            self._is_settling_soon = True
+            self._consumer.hub.call_later(self._backoff.delay(self._refused), self.settle_done)
+
+    def _lost(self, error: Exception) -> None:
+        """Stands in for the consumer's own: the connection, or something that was asked over it, has failed."""
+        consumer = self._consumer
+        type(consumer).on_connection_error_after_connected(consumer, error)
+        if isinstance(error, consumer.connection_errors):
+            return
+        self._refused = 1 if self._outage.health.ok else self._refused + 1
+        self._outage.failed(explain(error))
+        until = time.monotonic() + self._backoff.delay(self._refused)
+        while time.monotonic() < until:
+            maybe_shutdown()
+            time.sleep(_PAUSE_STEP_S)
 
     def settle_done(self) -> None:
         """Settle what is done, if there is a connection."""
@@ -118,5 +169,10 @@ class Holding(bootsteps.StartStopStep):
             self._done.extendleft(reversed(done))
             log.debug("%d messages are settled over the next connection: %s", len(done), error)
             return
+        except channel.ResponseError as error:
+            self._done.extendleft(reversed(done))
+            self._settle_later(error)
+            return
+        self._refused = 0
         for tag, _ in done:
             channel.qos._delivered.pop(tag, None)  # noqa: SLF001 - a message of an earlier connection is not in it

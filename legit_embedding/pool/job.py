@@ -83,6 +83,10 @@ class PoolJob:
         self._withdrawn = False
         self._withdrawals: list[Callable[[], None]] = []
 
+    def __call__(self) -> None:
+        """As `run`."""
+        self.run()
+
     def run(self) -> None:
         """Accept, trace, and report. Never raises."""
         self.thread = threading.current_thread()

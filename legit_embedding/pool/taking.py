@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from importlib.resources import files
 from queue import Empty
@@ -10,14 +9,17 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import virtual
-from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+
+from legit_embedding.link import Backoff, explain
+from legit_embedding.pool.envelope import MalformedError, parse_envelope
 
 if TYPE_CHECKING:
     from kombu.message import Message
     from kombu.transport.redis import Channel
 
-log = logging.getLogger(__name__)
+    from legit_embedding.outage import Outage
+    from legit_embedding.pool.ordinary import OrdinaryMessages
+    from legit_embedding.pool.refusals import Refusals
 
 SCRIPT = files(__package__).joinpath("take.lua").read_text(encoding="utf-8")
 MOST = 64
@@ -36,13 +38,34 @@ class Taking:
     as the prefetch count allows. It cannot wait, so an empty queue is waited for with a BLMOVE from the list's end to
     the same end, which changes nothing; it waits on one list only, so every `BLOCK_S` all of them are looked at.
 
+    A server that refuses the script (out of memory, read-only, without its replicas) is asked again later: the worker
+    lives on, and `outage` says why nothing is taken.
+
     Args:
         channel: the channel of a worker's task consumer, from before it has taken anything.
+        ordinary: how many messages of ordinary tasks may be taken.
+        refusals: takes what is not a message.
+        outage: told of refusals by the server, and of their end.
+        backoff: how long to wait after a refusal.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        ordinary: OrdinaryMessages,
+        refusals: Refusals,
+        outage: Outage,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._channel = channel
-        self._lists: list[str] = []
+        self._ordinary = ordinary
+        self._refusals = refusals
+        self._outage = outage
+        self._backoff = backoff or Backoff()
+        self._refused = 0
+        self._not_before = 0.0
+        self._lists: list[tuple[str, str]] = []
+        """The lists of the last question, each with its queue: a name may hold the separator too."""
         self._look = True
         self._asked_for_messages = False
         self._noted: set[str] = set()
@@ -53,21 +76,30 @@ class Taking:
 
     def _ask(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
         """Called for each turn of the event loop with room for a message and no question open."""
+        now = time.monotonic()
+        if now < self._not_before:
+            return
         channel = self._channel
         queues = channel._queue_cycle.consume(len(channel.active_queues))  # noqa: SLF001 - kombu has no other hook
         if not queues:
             return
         room = channel.qos.can_consume_max_estimate()
         most = MOST if room is None else min(room, MOST)
-        self._lists = [channel._q_for_pri(queue, step) for step in channel.priority_steps for queue in queues]  # noqa: SLF001
+        self._lists = [
+            (channel._q_for_pri(queue, step), queue)  # noqa: SLF001
+            for step in channel.priority_steps
+            for queue in queues
+        ]
         connection = channel.client.connection
-        vars(channel).update(_in_poll=connection, _brpop_sent_at=time.monotonic())
+        vars(channel).update(_in_poll=connection, _brpop_sent_at=now)
         self._asked_for_messages, self._look = self._look, not self._look
         if self._asked_for_messages:
-            keys = [self._key(name) for name in (channel.unacked_key, channel.unacked_index_key, *self._lists)]
-            connection.send_command("EVAL", SCRIPT, len(keys), *keys, time.time(), most, BYTES)
+            names = [channel.unacked_key, channel.unacked_index_key, *(name for name, _ in self._lists)]
+            keys = [self._key(name) for name in names]
+            limits = (time.time(), most, BYTES, self._ordinary.room(channel.qos))
+            connection.send_command("EVAL", SCRIPT, len(keys), *keys, *limits, *self._ordinary.others)
         else:
-            key = self._key(self._lists[0])
+            key = self._key(self._lists[0][0])
             connection.send_command("BLMOVE", key, key, "RIGHT", "RIGHT", BLOCK_S)
 
     def _read(self, **options: Any) -> bool:  # noqa: ANN401 - kombu's signature
@@ -82,30 +114,57 @@ class Taking:
         except channel.connection_errors:
             channel.client.connection.disconnect()
             raise
+        except channel.ResponseError as error:
+            self._pause(error)
+            raise Empty from None
         finally:
             vars(channel)["_in_poll"] = None
             channel._flush_brpop_reauth()  # noqa: SLF001
-        if not self._asked_for_messages or not answer:
+        self._refused = 0
+        self._outage.over()
+        if not self._asked_for_messages:
+            raise Empty
+        left, taken = answer
+        if not taken:
+            if left:
+                # A BLMOVE would not wait, for the list is not empty.
+                self._look, self._not_before = True, time.monotonic() + BLOCK_S
             raise Empty
         self._look = True  # where there were some, there may be more
-        self._deliver([(self._lists[int(number) - 1], item) for number, item in zip(*[iter(answer)] * 2, strict=True)])
+        self._deliver([(int(number), item) for number, item in zip(*[iter(taken)] * 2, strict=True)])
         return True
 
-    def _deliver(self, taken: list[tuple[str, bytes | str]]) -> None:
+    def _pause(self, error: Exception) -> None:
+        self._refused += 1
+        self._look = True
+        self._not_before = time.monotonic() + self._backoff.delay(self._refused)
+        self._outage.failed(explain(error))
+
+    def _deliver(self, taken: list[tuple[int, bytes | str]]) -> None:
         channel = self._channel
-        messages = []
-        for key, item in taken:
-            queue = key.rsplit(channel.sep, 1)[0]
+        messages: list[tuple[dict[str, Any], str]] = []
+        refused: list[tuple[str, bytes | str, MalformedError]] = []
+        for number, item in taken:
+            queue = self._lists[abs(number) - 1][1]
             try:
-                message = loads(bytes_to_str(item))
+                message = parse_envelope(item)
                 tag = message["properties"]["delivery_tag"]
-            except (ValueError, KeyError, TypeError):
-                log.error("what was in %r is not a message, and was taken out: %.200r", queue, item)  # noqa: TRY400
+                if number < 0:
+                    # The server's reader of JSON is the stricter one.
+                    text = "it is nested too deep, or holds what Redis cannot read"
+                    raise MalformedError(text)  # noqa: TRY301
+            except MalformedError as error:
+                refused.append(
+                    lambda queue=queue, item=item, error=error: self._refusals.refuse_item(queue, item, error)
+                )  # type: ignore[misc]
                 continue
             # All of them are on record before the first is handed on, which may fail.
             virtual.QoS.append(channel.qos, None, tag)
             self._noted.add(tag)
+            self._ordinary.took(message, tag)
             messages.append((message, queue))
+        for each in refused:
+            self._refusals.refuse_item(*each)
         for message, queue in messages:
             channel._queue_cycle.rotate(queue)  # noqa: SLF001
             channel.connection._deliver(message, queue)  # noqa: SLF001

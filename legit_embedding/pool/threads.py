@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ class WorkerThreads:
             self._threads.discard(thread)
             self._unfinished -= 1
             self._spawn_missing()
+
+    def take_back(self) -> list[Callable[[], None]]:
+        """Everything that no thread has begun; it will not be run."""
+        waiting: list[Callable[[], None]] = []
+        with suppress(Empty):
+            while True:
+                run = self._queue.get_nowait()
+                if run is not None:
+                    waiting.append(run)
+        with self._lock:
+            self._unfinished -= len(waiting)
+        return waiting
 
     def stop(self, timeout: float) -> None:
         """Let every thread leave once the queue is empty, and wait for them up to `timeout` seconds."""

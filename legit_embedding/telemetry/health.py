@@ -44,6 +44,9 @@ def _of_links(pipeline: Pipeline) -> Iterator[str]:
     writer = pipeline.writer.health()
     if not writer.ok:
         yield f"results cannot be written: {writer.error}"
+    for outage in pipeline.outages:
+        if not outage.health.ok:
+            yield f"tasks cannot be taken from the broker: {outage.health.error}"
     for source in pipeline.sources:
         health = source.health()
         if not health.ok:

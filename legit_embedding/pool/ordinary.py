@@ -1,0 +1,57 @@
+"""How many messages of ordinary tasks the worker holds: as many as Celery's settings say, whatever its batches need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.worker import state
+
+if TYPE_CHECKING:
+    from kombu.transport import virtual
+
+UNLIMITED = -1
+
+
+class OrdinaryMessages:
+    """Counts the messages of tasks that are not embedding tasks.
+
+    The prefetch count is as large as the device's batches need. Ordinary tasks gain nothing from it: what a worker
+    holds beyond its threads, others could have done.
+
+    Args:
+        consumer: Celery's consumer.
+    """
+
+    def __init__(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's consumer
+        self._consumer = consumer
+        self._tags: set[str] = set()
+        deferred = {name for name, task in consumer.app.tasks.items() if getattr(task, "deferred", False)}
+        self.others = frozenset(deferred)
+        """The names of the embedding tasks."""
+
+    def took(self, message: dict[str, Any], tag: str) -> None:
+        """A message was taken from the broker.
+
+        One in Celery's first protocol does not name its task here, and is not counted.
+        """
+        name = message["headers"].get("task")
+        if isinstance(name, str) and name not in self.others:
+            self._tags.add(tag)
+
+    def room(self, qos: virtual.QoS) -> int:
+        """How many more may be taken; `UNLIMITED` where Celery's settings set no limit."""
+        limit = self._limit()
+        if limit == 0:
+            return UNLIMITED
+        self._tags.intersection_update(qos._delivered)  # noqa: SLF001 - kombu has no other list of what is held
+        # Celery leaves those that wait for their time out of its own count.
+        scheduled = {request.message.delivery_tag for request in tuple(state.scheduled_requests)}
+        waiting = len(self._tags & scheduled)
+        return max(0, limit - len(self._tags) + waiting)
+
+    def _limit(self) -> int:
+        consumer = self._consumer
+        threads: int = getattr(consumer.controller, "max_concurrency", None) or consumer.pool.num_processes
+        if consumer.app.conf.worker_disable_prefetch:
+            return threads
+        return threads * int(consumer.prefetch_multiplier)
