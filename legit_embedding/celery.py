@@ -48,9 +48,7 @@ def make_app() -> Celery:
     Raises:
         ConfigError: a setting that does not fit.
     """
-    # A program that only imports the tasks keeps the application that it has.
-    include = ["legit_embedding.preparation", "legit_embedding.embedding"]
-    app = Celery("legit_embedding", include=include, set_as_current=False)
+    app = Celery("legit_embedding", include=["legit_embedding.preparation", "legit_embedding.embedding"])
     app.steps["worker"].add("legit_embedding.sources.bootstep:StreamStep")
     module = _config_module()
     if module is not None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from legit_embedding import runtime
+from legit_embedding.celery import app
 from legit_embedding.messages import HandOff
-from legit_embedding.pool.shared import embedding_task
-
-if TYPE_CHECKING:
-    from legit_embedding.task import EmbeddingTask
+from legit_embedding.task import EmbeddingTask
 
 _names = runtime.settings().task_names
 
 
-@embedding_task(_names.embed_image)
-def embed_image(self: EmbeddingTask, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - what JSON gives
+@app.task(bind=True, base=EmbeddingTask, name=_names.embed_image)
+def embed_image(self: EmbeddingTask, handoff: object) -> dict[str, Any]:
     """Embed an image tensor from the hand-off directory; returns its receipt."""
-    return self.embed(args, kwargs, HandOff, "image")
+    return self.embed(handoff, HandOff, "image")
 
 
-@embedding_task(_names.embed_text)
-def embed_text(self: EmbeddingTask, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+@app.task(bind=True, base=EmbeddingTask, name=_names.embed_text)
+def embed_text(self: EmbeddingTask, handoff: object) -> dict[str, Any]:
     """Embed token ids from the hand-off directory; returns its receipt."""
-    return self.embed(args, kwargs, HandOff, "text")
+    return self.embed(handoff, HandOff, "text")

@@ -1,35 +1,33 @@
-"""The entrypoints that producers call: fetch or take, prepare, embed, write.
-
-Each takes one task object: as its only argument, as ``task=``, or as keywords that are the object's fields.
-"""
+"""The entrypoints that producers call: fetch or take, prepare, embed, write."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from legit_embedding import runtime
+from legit_embedding.celery import app
 from legit_embedding.messages import TaskObject
-from legit_embedding.pool.shared import embedding_task
-
-if TYPE_CHECKING:
-    from legit_embedding.task import EmbeddingTask
+from legit_embedding.task import EmbeddingTask
 
 _names = runtime.settings().task_names
 
 
-@embedding_task(_names.prepare_image)
-def prepare_image(self: EmbeddingTask, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - what JSON gives
+@app.task(bind=True, base=EmbeddingTask, name=_names.prepare_image)
+def prepare_image(self: EmbeddingTask, task: object) -> dict[str, Any]:
     """Embed one image task object; returns its receipt."""
-    return self.embed(args, kwargs, TaskObject, "image")
+    return self.embed(task, TaskObject, "image")
 
 
-@embedding_task(_names.prepare_text)
-def prepare_text(self: EmbeddingTask, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+@app.task(bind=True, base=EmbeddingTask, name=_names.prepare_text)
+def prepare_text(self: EmbeddingTask, task: object) -> dict[str, Any]:
     """Embed one text task object; returns its receipt."""
-    return self.embed(args, kwargs, TaskObject, "text")
+    return self.embed(task, TaskObject, "text")
 
 
-@embedding_task(_names.prepare_batch)
-def prepare_batch(self: EmbeddingTask, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    """Embed a list of task objects, images and texts mixed; returns one receipt per task, in order."""
-    return self.embed_all(args, kwargs)
+@app.task(bind=True, base=EmbeddingTask, name=_names.prepare_batch)
+def prepare_batch(self: EmbeddingTask, tasks: object) -> list[dict[str, Any]]:
+    """Embed a list of task objects, images and texts mixed; returns one receipt a task, in order."""
+    if not isinstance(tasks, list):
+        # Answered like any other task that does not fit.
+        return [self.embed(tasks, TaskObject, "text")]
+    return self.embed_all(tasks)

@@ -17,7 +17,6 @@ from legit_embedding import runtime
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.job import HandedOver
 from legit_embedding.messages import HandOff, Origin, TaskObject, Written
-from legit_embedding.pool.arguments import sent_object, sent_objects
 from legit_embedding.pool.continuation import current_owner, wait_for
 from legit_embedding.pool.job import PoolJob
 from legit_embedding.pool.request import Withdrawn
@@ -44,40 +43,21 @@ class EmbeddingTask(Task):
     reject_on_worker_lost = True
     throws = (TaskError,)
 
-    def embed(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        accepts: type[TaskObject] | type[HandOff],
-        kind: Kind,
-    ) -> dict[str, Any]:
-        """Embed the task object of a call and return its receipt.
+    def embed(self, raw: object, accepts: type[TaskObject] | type[HandOff], kind: Kind) -> dict[str, Any]:
+        """Embed one task object and return its receipt.
 
         Raises:
             TaskError: the task was answered with an error.
         """
-        raw, error = _sent(args, kwargs)
-        written = self._wait([self._submit(raw, self._origin(), accepts, kind, error)])[0]
+        written = self._wait([self._submit(raw, self._origin(), accepts, kind)])[0]
         if isinstance(written, HandedOver):
             return self._send_on(raw, written, kind)
         if isinstance(written.result.outcome, TaskError):
             raise self._failure(written.result.outcome)
         return written.receipt(with_embedding=_wants_embedding(raw))
 
-    def embed_all(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[str, Any]]:
-        """Embed the task objects of a call, of both kinds, and return their receipts in order.
-
-        An error is a receipt too, save where the call has no list.
-
-        Raises:
-            TaskError: the call does not fit.
-        """
-        raws, error = _sent(args, kwargs)
-        if error is None and not isinstance(raws, list):
-            error = TaskError("invalid_task", "tasks: expected a list of task objects")
-        if error is not None:
-            self._wait([self._submit(raws, self._origin(), TaskObject, None, error)])
-            raise error
+    def embed_all(self, raws: Sequence[object]) -> list[dict[str, Any]]:
+        """Embed task objects of both kinds and return their receipts, in order; an error is a receipt too."""
         origin = self._origin()
         origins = [Origin(origin.kind, f"{origin.id}:{index}") for index in range(len(raws))]
         futures = [self._submit(raw, each, TaskObject, None) for raw, each in zip(raws, origins, strict=True)]
@@ -102,12 +82,7 @@ class EmbeddingTask(Task):
         return Origin("celery", request.id)
 
     def _submit(
-        self,
-        raw: object,
-        origin: Origin,
-        accepts: type[TaskObject] | type[HandOff],
-        kind: Kind | None,
-        refusal: TaskError | None = None,
+        self, raw: object, origin: Origin, accepts: type[TaskObject] | type[HandOff], kind: Kind | None
     ) -> Future[Written | HandedOver]:
         future: Future[Written | HandedOver] = Future()
 
@@ -119,9 +94,6 @@ class EmbeddingTask(Task):
 
         nodename = None if origin.kind == "local" else self.request.hostname
         pipeline = runtime.current(prep_only=self._handoff_queue is not None, nodename=nodename)
-        if refusal is not None:
-            pipeline.refuse(raw, origin, refusal, settled)
-            return future
         headers = self._trace_headers() if pipeline.settings.telemetry.traces else None
         expires = self._expires()
         job = pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind, expires=expires, headers=headers)
@@ -170,14 +142,6 @@ class EmbeddingTask(Task):
         signature = self.app.signature(name, args=(message,), queue=self._handoff_queue)
         replaced: dict[str, Any] = self.replace(signature)
         return replaced
-
-
-def _sent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, TaskError | None]:
-    """The object of a call; and, where it has none, what was meant at best, and why it does not fit."""
-    try:
-        return sent_object(args, kwargs), None
-    except TaskError as error:
-        return sent_objects(args, kwargs)[0], error
 
 
 def _wants_embedding(raw: object) -> bool:

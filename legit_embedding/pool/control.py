@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.utils.functional import maybe_list
 from celery.worker import control, state
@@ -11,12 +11,6 @@ from celery.worker.control import Panel, nok
 from legit_embedding import runtime
 from legit_embedding.pool.batching import batching
 from legit_embedding.pool.request import EmbeddingRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-MOST_THREADS = 1024
-"""More threads than this only wait for each other."""
 
 
 def revoke(worker: Any, task_id: str | list[str], terminate: bool = False, signal: str | None = None, **_: Any) -> Any:  # noqa: ANN401 - Celery's signature
@@ -40,30 +34,6 @@ def ping(worker: Any, **_: Any) -> Any:  # noqa: ANN401
     return nok(f"unhealthy: {'; '.join(problems)}") if state == "unhealthy" else control.ping(worker)
 
 
-def pool_grow(worker: Any, n: Any = 1, **_: Any) -> Any:  # noqa: ANN401
-    """Add threads."""
-    return _resized(worker, n, control.pool_grow)
-
-
-def pool_shrink(worker: Any, n: Any = 1, **_: Any) -> Any:  # noqa: ANN401
-    """Remove threads, down to one."""
-    return _resized(worker, n, control.pool_shrink)
-
-
-def _resized(worker: Any, n: Any, change: Callable[..., Any]) -> Any:  # noqa: ANN401
-    threads = worker.consumer.pool.limit
-    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_THREADS:
-        return nok(f"n: expected a whole number from 1 to {MOST_THREADS}, got {n!r:.40}")
-    if change is control.pool_grow and threads + n > MOST_THREADS:
-        return nok(f"n: {threads} threads and {n} more are over {MOST_THREADS}")
-    if change is control.pool_shrink and n >= threads:
-        n = threads - 1
-        if n == 0:
-            return nok("there is one thread, and it stays")
-    return change(worker, n)
-
-
 def register() -> None:
     """Put our commands in the place of Celery's, for a worker with this pool."""
-    ours = {"revoke": revoke, "ping": ping, "batching": batching, "pool_grow": pool_grow, "pool_shrink": pool_shrink}
-    Panel.data |= ours
+    Panel.data |= {"revoke": revoke, "ping": ping, "batching": batching}

@@ -48,12 +48,20 @@ def parse_envelope(item: bytes | str) -> Envelope:
     return message
 
 
+def tag_of(item: bytes | str) -> str:
+    """The broker's tag of a message that has one."""
+    tag: str = json.loads(item)["properties"]["delivery_tag"]
+    return tag
+
+
 def check_task(headers: dict[str, Any], properties: dict[str, Any]) -> None:
     """Check what Celery reads from the headers of a task message (protocol 2), and mend an id that is a number.
 
     Raises:
         MalformedError: a header of the wrong type.
     """
+    if headers.get("task") is None:
+        raise _expected("task", "a string", None)
     headers["id"] = task_id(headers.get("id"))
     correlation_id = properties.get("correlation_id")
     if isinstance(correlation_id, int):
@@ -110,7 +118,7 @@ def _check_content(message: Envelope, properties: dict[str, Any]) -> None:
     body, encoding = message.get("body"), properties.get("body_encoding")
     if not isinstance(body, str):
         raise _expected("body", "a string", body)
-    if encoding not in {None, "", "base64"}:
+    if encoding is not None and not (isinstance(encoding, str) and encoding in {"", "base64"}):
         raise _expected("properties.body_encoding", "base64 or nothing", encoding)
     if encoding == "base64":
         try:

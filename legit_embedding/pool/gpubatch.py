@@ -61,7 +61,6 @@ class TaskPool(BasePool):
         self._jobs: set[PoolJob] = set()
         self._drained = threading.Condition()
         self._broken = False
-        self._stopped = False
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[ContinuationThread] = []
         self._clock = Clock()
@@ -100,14 +99,7 @@ class TaskPool(BasePool):
         accept_callback: Callable[..., Any] | None = None,
         **options: Any,  # noqa: ANN401 - some are for other pools
     ) -> PoolJob:
-        """Start one task; called on the worker's event loop.
-
-        Raises:
-            RuntimeError: the pool has stopped.
-        """
-        if self._stopped:
-            message = "the pool has stopped: it takes no more tasks"
-            raise RuntimeError(message)
+        """Start one task; called on the worker's event loop."""
         job = PoolJob(
             partial(target, *args, **(kwargs or {})),
             Callbacks(accept_callback, callback, options.get("error_callback"), options.get("timeout_callback")),
@@ -141,7 +133,6 @@ class TaskPool(BasePool):
         runtime.stop()
         for thread in self._continuations:
             thread.stop(COLD_STOP_S)
-        self._stopped = True
         self._clock.close()
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
         if not self._is_cold:  # a cold stop runs in a signal handler, under whatever lock the loop holds
@@ -229,8 +220,8 @@ class TaskPool(BasePool):
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
         info |= {"max-concurrency": self.limit, "threads": len(self._ordinary), "in-flight": len(self._jobs)}
-        # As prefork lists its children: other tools expect process ids here.
-        info["processes"] = [os.getpid()]
+        # Other tools expect the process ids that prefork lists here.
+        info["processes"] = []
         if self.pipeline is not None:
             info |= self.pipeline.info()
         return info

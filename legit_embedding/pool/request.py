@@ -14,7 +14,6 @@ from celery.worker.state import task_ready
 from legit_embedding import runtime
 from legit_embedding.errors import TaskError
 from legit_embedding.messages import Origin
-from legit_embedding.pool.arguments import sent_objects
 
 if TYPE_CHECKING:
     from billiard.einfo import ExceptionInfo
@@ -70,11 +69,8 @@ class EmbeddingRequest(Request):
         code: ErrorCode = "expired" if expired else "revoked"
         error = TaskError(code, f"the task was {code} before it was started")
         announce = super()._announce_revoked
-        args, kwargs, _embed = self._payload
-        tasks = sent_objects(args, kwargs)
-        if not tasks:
-            announce(reason, terminated, signum, expired)
-            return
+        raw = self.args[0] if self.args else None
+        tasks = raw if isinstance(raw, list) else [raw]
         waiting = set(range(len(tasks)))
 
         def answered(index: int, _: object) -> None:
@@ -83,7 +79,7 @@ class EmbeddingRequest(Request):
                 announce(reason, terminated, signum, expired)
 
         for index, each in enumerate(tasks):
-            source = f"{self.id}:{index}" if len(tasks) > 1 else self.id
+            source = f"{self.id}:{index}" if isinstance(raw, list) else self.id
             origin = Origin("celery", source)
             runtime.current().refuse(each, origin, error, partial(answered, index))
 

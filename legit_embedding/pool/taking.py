@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from importlib.resources import files
 from queue import Empty
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.transport import virtual
 
 from legit_embedding.link import Backoff, explain
-from legit_embedding.pool.envelope import MalformedError, parse_envelope
+from legit_embedding.pool.envelope import MalformedError, parse_envelope, tag_of
 
 if TYPE_CHECKING:
     from kombu.message import Message
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from legit_embedding.outage import Outage
     from legit_embedding.pool.ordinary import OrdinaryMessages
     from legit_embedding.pool.refusals import Refusals
+
+log = logging.getLogger(__name__)
 
 SCRIPT = files(__package__).joinpath("take.lua").read_text(encoding="utf-8")
 MOST = 64
@@ -142,8 +145,9 @@ class Taking:
 
     def _deliver(self, taken: list[tuple[int, bytes | str]]) -> None:
         channel = self._channel
-        messages: list[tuple[dict[str, Any], str]] = []
+        messages: list[tuple[dict[str, Any], str, bytes | str]] = []
         refused: list[tuple[str, bytes | str, MalformedError]] = []
+        noted: list[str] = []
         for number, item in taken:
             queue = self._lists[abs(number) - 1][1]
             try:
@@ -154,20 +158,36 @@ class Taking:
                     text = "it is nested too deep, or holds what Redis cannot read"
                     raise MalformedError(text)  # noqa: TRY301
             except MalformedError as error:
-                refused.append(
-                    lambda queue=queue, item=item, error=error: self._refusals.refuse_item(queue, item, error)
-                )  # type: ignore[misc]
+                refused.append((queue, item, error))
+                if number > 0:
+                    noted.append(tag_of(item))
                 continue
             # All of them are on record before the first is handed on, which may fail.
             virtual.QoS.append(channel.qos, None, tag)
             self._noted.add(tag)
             self._ordinary.took(message, tag)
-            messages.append((message, queue))
+            messages.append((message, queue, item))
         for each in refused:
             self._refusals.refuse_item(*each)
-        for message, queue in messages:
+        for tag in noted:
+            self._drop(tag)
+        for message, queue, item in messages:
             channel._queue_cycle.rotate(queue)  # noqa: SLF001
-            channel.connection._deliver(message, queue)  # noqa: SLF001
+            try:
+                channel.connection._deliver(message, queue)  # noqa: SLF001
+            except (*channel.connection_errors, channel.ResponseError):
+                raise
+            except Exception as error:
+                # Whatever else is odd about it, it must not come back to the next worker.
+                log.exception("kombu could not take a message")
+                self._refusals.refuse_item(queue, item, MalformedError(f"{type(error).__name__}: {error}"))
+                self._drop(message["properties"]["delivery_tag"])
+
+    def _drop(self, tag: str) -> None:
+        """Forget a message that nobody was given."""
+        self._noted.discard(tag)
+        self._channel.qos._remove_from_indices(tag).execute()  # noqa: SLF001 - kombu's own way of settling
+        self._channel.qos._delivered.pop(tag, None)  # noqa: SLF001
 
     def _append(self, qos: virtual.QoS, message: Message, delivery_tag: str) -> None:
         """Kombu's note of a message that is unacknowledged; Redis has it already."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ CONTEXT = ("task_id", "task_name", "model", "code")
 """What a record may say of its task: with ``extra``, or by Celery."""
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-_OF_SEVERAL_LINES = frozenset({"celery.worker", "celery.apps.worker"})
-"""Loggers whose own texts have several lines, without anything of a producer in them."""
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _WITHOUT = frozenset({"", "-", "???"})
 """What Celery's formatter writes where there is no task."""
@@ -48,13 +44,8 @@ def _is_path(before_at: str) -> bool:
     return "/" in before_at and ":" not in before_at.partition("/")[0]
 
 
-def one_line(text: str) -> str:
-    """Text in which no control character is left to end a line or to steer a terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 class Masking(logging.Formatter):
-    """Another formatter's lines, masked; a message is one line, whatever was put into it."""
+    """Another formatter's lines, masked."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
@@ -62,42 +53,7 @@ class Masking(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, with its traceback."""
-        plain = logging.makeLogRecord(vars(record))
-        # Our own sentences may have several lines, what is put into them may not.
-        plain.msg, plain.args = _written(record), None
-        return mask(self._inner.format(plain))
-
-
-def _written(record: logging.LogRecord) -> str:
-    if not record.args:
-        return one_line(str(record.msg)) if record.name not in _OF_SEVERAL_LINES else str(record.msg)
-    args = record.args
-    try:
-        if isinstance(args, Mapping):
-            return str(record.msg) % {key: _safe(value) for key, value in args.items()}
-        return str(record.msg) % tuple(map(_safe, args))
-    except (TypeError, ValueError, KeyError):
-        return one_line(record.getMessage())
-
-
-def _safe(value: object) -> object:
-    """What a format may print: numbers as they are, everything else as one line."""
-    if isinstance(value, (int, float)):
-        return value
-    return _OneLine(value)
-
-
-class _OneLine:
-    """Prints another object in one line, by ``%s`` and by ``%r``."""
-
-    def __init__(self, value: object) -> None:
-        self._value = value
-
-    def __str__(self) -> str:
-        return one_line(str(self._value))
-
-    def __repr__(self) -> str:
-        return one_line(repr(self._value))
+        return mask(self._inner.format(record))
 
 
 class JsonLines(logging.Formatter):

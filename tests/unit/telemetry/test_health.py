@@ -33,6 +33,7 @@ class Works:
         self.engine = engine
         self.writer = Link()
         self.sources = [Link()]
+        self.outages = []
 
 
 @pytest.fixture
