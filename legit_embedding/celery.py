@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CONFIG_MODULE_VARIABLE = "CELERY_CONFIG_MODULE"
 DEFAULT_CONFIG_MODULE = "celeryconfig"
+WORKER_STEPS = ("legit_embedding.sources.bootstep:StreamStep", "legit_embedding.pool.suitable:SuitablePool")
 
 
 def _defaults(redis_url: str) -> dict[str, Any]:
@@ -48,8 +49,13 @@ def make_app() -> Celery:
     Raises:
         ConfigError: a setting that does not fit.
     """
-    app = Celery("legit_embedding", include=["legit_embedding.preparation", "legit_embedding.embedding"])
-    app.steps["worker"].add("legit_embedding.sources.bootstep:StreamStep")
+    # Not the current application: somebody's own, beside which the tasks are imported, stays that.
+    app = Celery(
+        "legit_embedding",
+        set_as_current=False,
+        include=["legit_embedding.preparation", "legit_embedding.embedding"],
+    )
+    app.steps["worker"].update(WORKER_STEPS)
     module = _config_module()
     if module is not None:
         app.config_from_object(module)

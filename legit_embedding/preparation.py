@@ -1,33 +1,34 @@
-"""The entrypoints that producers call: fetch or take, prepare, embed, write."""
+"""The entrypoints that producers call: fetch or take, prepare, embed, write.
+
+Each takes its task object as its one argument, as ``task=``, or as keywords (CONTRACT section 2).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from legit_embedding import runtime
-from legit_embedding.celery import app
+from legit_embedding.entrypoint import entrypoint, names
 from legit_embedding.messages import TaskObject
-from legit_embedding.task import EmbeddingTask
 
-_names = runtime.settings().task_names
+if TYPE_CHECKING:
+    from legit_embedding.task import EmbeddingTask
+
+_names = names()
 
 
-@app.task(bind=True, base=EmbeddingTask, name=_names.prepare_image)
-def prepare_image(self: EmbeddingTask, task: object) -> dict[str, Any]:
+@entrypoint(_names.prepare_image)
+def prepare_image(self: EmbeddingTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
     """Embed one image task object; returns its receipt."""
-    return self.embed(task, TaskObject, "image")
+    return self.embed(args, kwargs, TaskObject, "image")
 
 
-@app.task(bind=True, base=EmbeddingTask, name=_names.prepare_text)
-def prepare_text(self: EmbeddingTask, task: object) -> dict[str, Any]:
+@entrypoint(_names.prepare_text)
+def prepare_text(self: EmbeddingTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
     """Embed one text task object; returns its receipt."""
-    return self.embed(task, TaskObject, "text")
+    return self.embed(args, kwargs, TaskObject, "text")
 
 
-@app.task(bind=True, base=EmbeddingTask, name=_names.prepare_batch)
-def prepare_batch(self: EmbeddingTask, tasks: object) -> list[dict[str, Any]]:
-    """Embed a list of task objects, images and texts mixed; returns one receipt a task, in order."""
-    if not isinstance(tasks, list):
-        # Answered like any other task that does not fit.
-        return [self.embed(tasks, TaskObject, "text")]
-    return self.embed_all(tasks)
+@entrypoint(_names.prepare_batch, batch=True)
+def prepare_batch(self: EmbeddingTask, /, *args: object, **kwargs: object) -> list[dict[str, Any]]:
+    """Embed a list of task objects, images and texts mixed; returns one receipt per task, in order."""
+    return self.embed_all(args, kwargs)

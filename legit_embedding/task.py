@@ -9,11 +9,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from billiard.process import current_process
 from celery import Task
 from celery.exceptions import Reject
+from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from legit_embedding import runtime
+from legit_embedding.call import Call, read_batch, read_one
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.job import HandedOver
 from legit_embedding.messages import HandOff, Origin, TaskObject, Written
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind
 
+logger = get_logger(__name__)
+
+PUT_BACK_PAUSE_S = 2.0
 HANDOFF_QUEUE = "legit_handoff_queue"
 """The Celery setting that makes a worker prep-only: the queue where prepared tensors are sent on to."""
 
@@ -42,31 +48,51 @@ class EmbeddingTask(Task):
     acks_late = True
     reject_on_worker_lost = True
     throws = (TaskError,)
+    in_batches = False
+    """Whether a call carries a list of task objects."""
 
-    def embed(self, raw: object, accepts: type[TaskObject] | type[HandOff], kind: Kind) -> dict[str, Any]:
-        """Embed one task object and return its receipt.
+    @classmethod
+    def read_call(cls, args: object, kwargs: object) -> Call:
+        """The task objects that a call with these arguments carries."""
+        return read_batch(args, kwargs) if cls.in_batches else read_one(args, kwargs)
+
+    def embed(
+        self, args: object, kwargs: object, accepts: type[TaskObject] | type[HandOff], kind: Kind
+    ) -> dict[str, Any]:
+        """Embed the one task object of a call and return its receipt.
 
         Raises:
             TaskError: the task was answered with an error.
         """
-        written = self._wait([self._submit(raw, self._origin(), accepts, kind)])[0]
+        call = read_one(args, kwargs)
+        raw = call.raws[0]
+        written = self._wait([self._submit(raw, self._origin(), accepts, kind, refusal=call.error)])[0]
         if isinstance(written, HandedOver):
             return self._send_on(raw, written, kind)
         if isinstance(written.result.outcome, TaskError):
             raise self._failure(written.result.outcome)
         return written.receipt(with_embedding=_wants_embedding(raw))
 
-    def embed_all(self, raws: Sequence[object]) -> list[dict[str, Any]]:
-        """Embed task objects of both kinds and return their receipts, in order; an error is a receipt too."""
-        origin = self._origin()
-        origins = [Origin(origin.kind, f"{origin.id}:{index}") for index in range(len(raws))]
-        futures = [self._submit(raw, each, TaskObject, None) for raw, each in zip(raws, origins, strict=True)]
+    def embed_all(self, args: object, kwargs: object) -> list[dict[str, Any]]:
+        """Embed the task objects of a call, of both kinds; returns their receipts, in order. An error is a receipt too.
+
+        Raises:
+            TaskError: the call itself does not fit, and each of its tasks was answered so.
+        """
+        call, origin = read_batch(args, kwargs), self._origin()
+        origins = [Origin(origin.kind, each.id) for each in call.origins(origin.id)]
+        futures = [
+            self._submit(raw, each, TaskObject, None, refusal=call.error)
+            for raw, each in zip(call.raws, origins, strict=True)
+        ]
         receipts = []
-        for raw, written in zip(raws, self._wait(futures), strict=True):
+        for raw, written in zip(call.raws, self._wait(futures), strict=True):
             if isinstance(written, HandedOver):
                 message = "prepare_batch does not run on a prep-only worker: route it to a worker with a device"
                 raise Reject(message, requeue=True)
             receipts.append(written.receipt(with_embedding=_wants_embedding(raw)))
+        if call.error is not None:
+            raise call.error
         return receipts
 
     @cached_property
@@ -82,8 +108,15 @@ class EmbeddingTask(Task):
         return Origin("celery", request.id)
 
     def _submit(
-        self, raw: object, origin: Origin, accepts: type[TaskObject] | type[HandOff], kind: Kind | None
+        self,
+        raw: object,
+        origin: Origin,
+        accepts: type[TaskObject] | type[HandOff],
+        kind: Kind | None,
+        *,
+        refusal: TaskError | None,
     ) -> Future[Written | HandedOver]:
+        self._keep_off_prefork()
         future: Future[Written | HandedOver] = Future()
 
         def settled(outcome: Written | HandedOver | GivenBackError) -> None:
@@ -94,6 +127,9 @@ class EmbeddingTask(Task):
 
         nodename = None if origin.kind == "local" else self.request.hostname
         pipeline = runtime.current(prep_only=self._handoff_queue is not None, nodename=nodename)
+        if refusal is not None:
+            pipeline.refuse(raw, origin, refusal, settled)
+            return future
         headers = self._trace_headers() if pipeline.settings.telemetry.traces else None
         expires = self._expires()
         job = pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind, expires=expires, headers=headers)
@@ -101,6 +137,22 @@ class EmbeddingTask(Task):
         if isinstance(owner, PoolJob):
             owner.on_withdraw(lambda: pipeline.cancel(job, "expired" if owner.interruption else "revoked"))
         return future
+
+    def _keep_off_prefork(self) -> None:
+        """Leave the task to another worker where each child process would load every model for itself.
+
+        Raises:
+            Reject: always in such a process.
+        """
+        if self.request.id is None or self.request.is_eager or not current_process().daemon:
+            return
+        reason = (
+            f"{self.name} was put back, because each process of the prefork pool would load every model for itself: "
+            "start a worker with --pool=gpubatch for its queue, and leave that queue out of this one's -Q"
+        )
+        logger.error("%s", reason)
+        time.sleep(PUT_BACK_PAUSE_S)  # or this worker would take it again at once
+        raise Reject(reason, requeue=True)
 
     def _trace_headers(self) -> dict[str, str]:
         """The producer's trace context: Celery makes each header of a message an attribute of the request."""

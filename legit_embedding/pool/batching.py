@@ -9,8 +9,7 @@ A change holds until the worker ends; the settings are what it starts with.
 from __future__ import annotations
 
 import logging
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery.worker.control import nok, ok
 
@@ -24,10 +23,14 @@ if TYPE_CHECKING:
     from legit_embedding.engine.stats import ModelStats
     from legit_embedding.pipeline import Pipeline
 
+N = TypeVar("N", int, float)
+
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 MAX_LINGER_MS = 60_000
+LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
+MOST_IN_BATCH = 1_000_000
 
 
 class _RefusedError(ValueError):
@@ -47,6 +50,8 @@ def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # no
     pipeline = runtime.current()
     if not words and not named:
         return ok(report(pipeline))
+    if not (isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)):
+        return nok("words: expected a list of text: a model, and changes like weight=2")
     if not isinstance(pipeline.engine, Engine):
         return nok("a prep-only worker batches nothing")
     try:
@@ -135,28 +140,33 @@ def _value(field: str, value: object) -> float | int | None:
 
 
 def _weight(text: str) -> float:
-    weight = float(text)
-    if not (weight > 0 and math.isfinite(weight)):
-        raise ValueError("a weight is a number above zero")
-    return weight
+    return _number(float, text, LEAST_WEIGHT, MOST_WEIGHT, f"a number from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
 
 
 def _linger_ms(text: str) -> float:
-    linger_ms = float(text)
-    if not 0 <= linger_ms <= MAX_LINGER_MS:
-        message = f"a time from 0 to {MAX_LINGER_MS} ms"
-        raise ValueError(message)
-    return linger_ms
+    return _number(float, text, 0, MAX_LINGER_MS, f"a time from 0 to {MAX_LINGER_MS} ms")
 
 
 def _max_batch(text: str) -> int | None:
     if text in {AUTO, "None"}:
         return None
-    most = int(text)
-    if most < 1:
-        message = f"a whole number from 1, or {AUTO} for what memory and speed allow"
-        raise ValueError(message)
-    return most
+    wanted = f"a whole number from 1 to {MOST_IN_BATCH}, or {AUTO} for what memory and speed allow"
+    return _number(int, text, 1, MOST_IN_BATCH, wanted)
+
+
+def _number(kind: Callable[[str], N], text: str, least: float, most: float, wanted: str) -> N:
+    """The number in `text`.
+
+    Raises:
+        ValueError: it is none, or out of its range; says what is wanted.
+    """
+    try:
+        number = kind(text)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if not least <= number <= most:  # a NaN is not either
+        raise ValueError(wanted)
+    return number
 
 
 _READ: dict[str, Callable[[str], float | int | None]] = {

@@ -25,6 +25,7 @@ from legit_embedding.pool.holding import Holding
 from legit_embedding.pool.job import Callbacks, PoolJob
 from legit_embedding.pool.limits import Clock, Limits
 from legit_embedding.pool.prefetch import Prefetch
+from legit_embedding.pool.refusals import Refusals
 from legit_embedding.pool.threads import WorkerThreads
 from legit_embedding.telemetry import logs
 
@@ -61,10 +62,11 @@ class TaskPool(BasePool):
         self._jobs: set[PoolJob] = set()
         self._drained = threading.Condition()
         self._broken = False
+        self._stopped = False
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[ContinuationThread] = []
         self._clock = Clock()
-        self.app.steps["consumer"].update((Prefetch, Holding))
+        self.app.steps["consumer"].update((Prefetch, Holding, Refusals))
         control.register()
         logs.dress(as_json=runtime.settings().telemetry.json_logs)
 
@@ -99,7 +101,14 @@ class TaskPool(BasePool):
         accept_callback: Callable[..., Any] | None = None,
         **options: Any,  # noqa: ANN401 - some are for other pools
     ) -> PoolJob:
-        """Start one task; called on the worker's event loop."""
+        """Start one task; called on the worker's event loop.
+
+        Raises:
+            RuntimeError: the pool is stopped; the message stays unacknowledged.
+        """
+        if self._stopped:
+            message = "the pool is stopped and takes no more tasks"
+            raise RuntimeError(message)
         job = PoolJob(
             partial(target, *args, **(kwargs or {})),
             Callbacks(accept_callback, callback, options.get("error_callback"), options.get("timeout_callback")),
@@ -129,6 +138,7 @@ class TaskPool(BasePool):
                 self._finished(job)
         while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
             self._turn_event_loop()
+        self._stopped = True
         # Cold: what is being written is still confirmed, everything else is given back and rejected for requeueing.
         runtime.stop()
         for thread in self._continuations:
@@ -220,8 +230,8 @@ class TaskPool(BasePool):
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
         info |= {"max-concurrency": self.limit, "threads": len(self._ordinary), "in-flight": len(self._jobs)}
-        # Other tools expect the process ids that prefork lists here.
-        info["processes"] = []
+        # Where prefork lists its children.
+        info["processes"] = [os.getpid()]
         if self.pipeline is not None:
             info |= self.pipeline.info()
         return info

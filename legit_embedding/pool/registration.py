@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
+from typing import Any
 
 from celery import concurrency
 
@@ -18,7 +20,20 @@ def register() -> None:
     # The choices are frozen when celery.bin.worker is imported, which is before ``-A`` imports us.
     worker_command = sys.modules.get("celery.bin.worker")
     if worker_command is not None:
-        worker_command.WORKERS_POOL.choices = concurrency.get_available_pool_names()
+        pool_option = worker_command.WORKERS_POOL
+        pool_option.choices = concurrency.get_available_pool_names()
+        pool_option.convert = partial(_convert, pool_option.convert)
     remote_control = sys.modules.get("celery.worker.control")
     if remote_control is not None:
         commands.announce(remote_control)
+
+
+def _convert(convert: Any, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401 - click's, which producers do not import
+    """The pool that ``--pool`` names.
+
+    Celery takes a ``prefork`` that was asked for to be its own default, and lets the profile's ``worker_pool`` win.
+    """
+    asked_for = ctx.get_parameter_source(param.name).name != "DEFAULT"
+    if value == "prefork" and asked_for and ctx.obj.app.conf.worker_pool in {POOL_NAME, POOL_CLASS}:
+        return concurrency.get_implementation(value)
+    return convert(value, param, ctx)

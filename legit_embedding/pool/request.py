@@ -6,17 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionWithTraceback
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, InvalidTaskError
 from celery.platforms import signals as platform_signals
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from legit_embedding import runtime
 from legit_embedding.errors import TaskError
-from legit_embedding.messages import Origin
 
 if TYPE_CHECKING:
     from billiard.einfo import ExceptionInfo
+    from kombu.message import Message
 
     from legit_embedding.errors import ErrorCode
     from legit_embedding.pool.job import PoolJob
@@ -37,6 +37,26 @@ class EmbeddingRequest(Request):
     """Revoking and expiring end in an answer on the task's result stream, and only then in an acknowledgement."""
 
     _signum: int | None = None
+
+    def __init__(self, message: Message, **options: Any) -> None:  # noqa: ANN401 - Celery's signature
+        try:
+            super().__init__(message, **options)
+            args, kwargs, embed = self._payload
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # What Celery then hands to `on_invalid_task`, instead of ending the worker.
+            reason = f"message: {type(error).__name__}: {error}"
+            raise InvalidTaskError(reason) from error
+        if not isinstance(args, list | tuple):
+            reason = f"args: expected a list, got one of type {type(args).__name__}"
+            raise InvalidTaskError(reason)
+        if kwargs and not isinstance(kwargs, dict):
+            reason = f"kwargs: expected an object, got one of type {type(kwargs).__name__}"
+            raise InvalidTaskError(reason)
+        # For the tracer, which would decode the message a second time.
+        # PHP writes an empty map as []; and Python would take the unknown keyword `self` for the task.
+        self._args, self._kwargs = args, {name: value for name, value in dict(kwargs or {}).items() if name != "self"}
+        self._request_dict |= {"args": self._args, "kwargs": self._kwargs}
+        self._body, self._content_type = (self._args, self._kwargs, embed), None
 
     def withdraw(self, signum: int | None = None) -> None:
         """Take the task out of prep or the accumulator; on the device, its vector is dropped."""
@@ -69,19 +89,18 @@ class EmbeddingRequest(Request):
         code: ErrorCode = "expired" if expired else "revoked"
         error = TaskError(code, f"the task was {code} before it was started")
         announce = super()._announce_revoked
-        raw = self.args[0] if self.args else None
-        tasks = raw if isinstance(raw, list) else [raw]
-        waiting = set(range(len(tasks)))
+        call = self._task.read_call(self.args, self.kwargs)
+        waiting = set(range(len(call.raws)))
 
         def answered(index: int, _: object) -> None:
             waiting.discard(index)
             if not waiting:
                 announce(reason, terminated, signum, expired)
 
-        for index, each in enumerate(tasks):
-            source = f"{self.id}:{index}" if isinstance(raw, list) else self.id
-            origin = Origin("celery", source)
-            runtime.current().refuse(each, origin, error, partial(answered, index))
+        if not waiting:
+            announce(reason, terminated, signum, expired)
+        for index, (raw, origin) in enumerate(zip(call.raws, call.origins(self.id), strict=True)):
+            runtime.current().refuse(raw, origin, error, partial(answered, index))
 
     def _pool_job(self) -> PoolJob | None:
         reference = self._apply_result

@@ -34,7 +34,7 @@ def nothing():
 def deployment():
     app = Celery("new", set_as_current=False)
     app.conf.task_default_queue = "embedding"
-    app.task(name=OURS)(nothing)
+    app.task(name=OURS, shared=False)(nothing)
     registered, consumed = {"prep1@host": [OURS, "celery.chord"]}, {"new@host": ["embedding"]}
     return SimpleNamespace(app=app, registered=registered, consumed=consumed, lists=[], redis=Lists())
 

@@ -1,0 +1,70 @@
+"""Makes the embedding tasks part of every Celery application that imports them, as shared tasks are."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from celery import _state, shared_task
+from celery.local import Proxy
+
+from legit_embedding import runtime
+from legit_embedding.errors import ConfigError
+from legit_embedding.task import EmbeddingTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+
+    from legit_embedding.config import TaskNames
+
+STREAM_STEP = "legit_embedding.sources.bootstep:StreamStep"
+
+
+def names() -> TaskNames:
+    """The tasks' names, from the settings.
+
+    Raises:
+        SystemExit: a setting that does not fit, in one line.
+    """
+    try:
+        return runtime.settings().task_names
+    except ConfigError as error:
+        # The celery command would print a traceback for any other exception.
+        reason = f"legit_embedding: {error}"
+        raise SystemExit(reason) from None
+
+
+def entrypoint(name: str, *, batch: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Declare a task of this name in every application.
+
+    What is returned stands for the task in the current application, so that ``delay`` sends over that application's
+    broker, to its queue; where there is none, in this package's own.
+    """
+
+    def declare(run: Callable[..., Any]) -> Any:  # noqa: ANN401 - Celery's proxy
+        shared_task(bind=True, base=EmbeddingTask, name=name, in_batches=batch)(run)
+        return Proxy(partial(_in_current_app, name), __doc__=run.__doc__)
+
+    return declare
+
+
+def _in_current_app(name: str) -> EmbeddingTask:
+    app = _state._tls.current_app or _state.default_app  # noqa: SLF001 - `current_app` would make a default one
+    if app is None or app.main == "default":  # Celery's stand-in where nobody has made an application
+        from legit_embedding.celery import app
+
+        app.loader.import_default_modules()
+    task: EmbeddingTask = app.tasks[name]
+    return task
+
+
+def _add_stream_step(app: Celery) -> None:
+    app.steps["worker"].add(STREAM_STEP)
+
+
+_state.connect_on_app_finalize(_add_stream_step)
+for _app in _state._get_active_apps():  # noqa: SLF001 - as `shared_task` does
+    if _app.finalized:
+        _add_stream_step(_app)
