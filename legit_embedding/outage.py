@@ -27,7 +27,7 @@ class Outage:
     """
 
     def __init__(self, link: str) -> None:
-        self._link = link
+        self.link = link
         self._health = Health()
 
     @property
@@ -38,7 +38,7 @@ class Outage:
     def failed(self, error: str) -> None:
         """An attempt failed."""
         if self._health.ok:
-            logger.warning("%s is out of order, trying again until it works: %s", self._link, error)
+            logger.warning("%s is out of order, trying again until it works: %s", self.link, error)
             self._health = Health(ok=False, error=error, since=time.time())
         else:
             self._health = Health(ok=False, error=error, since=self._health.since)
@@ -46,5 +46,5 @@ class Outage:
     def over(self) -> None:
         """An attempt succeeded."""
         if not self._health.ok:
-            logger.warning("%s works again after %.1f s", self._link, time.time() - self._health.since)
+            logger.warning("%s works again after %.1f s", self.link, time.time() - self._health.since)
             self._health = Health()

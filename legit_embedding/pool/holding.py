@@ -18,8 +18,8 @@ from legit_embedding.link import Backoff, explain
 from legit_embedding.outage import Outage
 from legit_embedding.pool.dead_messages import DeadMessages
 from legit_embedding.pool.drain import run_ready_acknowledgements
+from legit_embedding.pool.malformed import MalformedMessages
 from legit_embedding.pool.ordinary import OrdinaryMessages
-from legit_embedding.pool.refusals import Refusals
 from legit_embedding.pool.taking import Taking
 
 if TYPE_CHECKING:
@@ -54,25 +54,30 @@ class Holding(bootsteps.StartStopStep):
         self._is_settling_soon = False
         self._call_soon_ack = parent.call_soon_ack
         parent.call_soon_ack = self._settle_soon
-        self._outage = Outage("the broker")
+        self._taking = Outage("the broker")
+        self._settling = Outage("settling messages at the broker")
         self._backoff = Backoff()
-        self._refused = 0
+        self._refused = self._failures = 0
         settings = runtime.settings()
         consumes = settings.streams.consume
-        self._refusals = Refusals(
+        self._malformed = MalformedMessages(
             parent, DeadMessages(settings.redis_url, settings.streams.dead_letter) if consumes else None
         )
         # Whatever the broker refuses may be allowed a moment later: no error reply ends the worker.
         parent.app.conf.broker_channel_error_retry = True
-        vars(parent)["on_connection_error_after_connected"] = self._lost
+        vars(parent).update(
+            on_connection_error_before_connected=self._on_connection_error_before_connected,
+            on_connection_error_after_connected=self._on_connection_error_after_connected,
+        )
 
     def start(self, parent: Any) -> None:  # noqa: ANN401
         """Called for each connection, before its first message is taken."""
         if runtime.is_running():
-            runtime.current().watch(self._outage)
+            for outage in (self._taking, self._settling):
+                runtime.current().watch(outage)
         channel = parent.task_consumer.channel
         if not isinstance(channel, redis_transport.Channel):
-            self._outage.over()
+            self._taking.over()
             return
         self._channel = channel
         # Celery's own way of `--disable-prefetch` counts embedding tasks too, which need no free thread.
@@ -84,7 +89,7 @@ class Holding(bootsteps.StartStopStep):
         for tag in self._left - in_progress:
             channel.qos.restore_by_tag(tag)  # does nothing where the message is settled by now
         self._left.clear()
-        Taking(channel, OrdinaryMessages(parent), self._refusals, self._outage, self._backoff)
+        Taking(channel, OrdinaryMessages(parent), self._malformed, self._taking)
         self._keep_when_closed(channel.qos)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401
@@ -130,23 +135,29 @@ class Holding(bootsteps.StartStopStep):
     def _settle_later(self, error: Exception) -> None:
         """The server refuses for the moment; what is settled is not forgotten."""
         self._refused += 1
-        self._outage.failed(explain(error))
+        self._settling.failed(explain(error))
         if self._consumer.hub is not None and not self._is_settling_soon:
             self._is_settling_soon = True
             self._consumer.hub.call_later(self._backoff.delay(self._refused), self.settle_done)
 
-    def _lost(self, error: Exception) -> None:
-        """Stands in for the consumer's own: the connection, or something that was asked over it, has failed."""
-        consumer = self._consumer
-        type(consumer).on_connection_error_after_connected(consumer, error)
-        if isinstance(error, consumer.connection_errors):
+    def _failed(self, error: Exception) -> None:
+        """A connection that the server refuses something is not made again at once."""
+        if isinstance(error, self._consumer.connection_errors):
             return
-        self._refused = 1 if self._outage.health.ok else self._refused + 1
-        self._outage.failed(explain(error))
-        until = time.monotonic() + self._backoff.delay(self._refused)
+        self._failures = 1 if self._taking.health.ok else self._failures + 1
+        self._taking.failed(explain(error))
+        until = time.monotonic() + self._backoff.delay(self._failures)
         while time.monotonic() < until:
             maybe_shutdown()
             time.sleep(_PAUSE_STEP_S)
+
+    def _on_connection_error_before_connected(self, error: Exception) -> None:
+        type(self._consumer).on_connection_error_before_connected(self._consumer, error)
+        self._failed(error)
+
+    def _on_connection_error_after_connected(self, error: Exception) -> None:
+        type(self._consumer).on_connection_error_after_connected(self._consumer, error)
+        self._failed(error)
 
     def settle_done(self) -> None:
         """Settle what is done, if there is a connection."""
@@ -174,5 +185,6 @@ class Holding(bootsteps.StartStopStep):
             self._settle_later(error)
             return
         self._refused = 0
+        self._settling.over()
         for tag, _ in done:
             channel.qos._delivered.pop(tag, None)  # noqa: SLF001 - a message of an earlier connection is not in it

@@ -40,14 +40,15 @@ for list = 3, #KEYS do
       left = 1
       break
     end
-    redis.call('RPOP', KEYS[list])
     if tag then
+      -- Noted first: a server that refuses one of these commands keeps the message.
       redis.call('HSET', KEYS[1], tag, '[' .. item .. ', ' .. route .. ']')
       redis.call('ZADD', KEYS[2], ARGV[1], tag)
       if is_ordinary and ordinary > 0 then
         ordinary = ordinary - 1
       end
     end
+    redis.call('RPOP', KEYS[list])
     bytes = bytes + #item
     taken[#taken + 1] = tag and list - 2 or 2 - list
     taken[#taken + 1] = item

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from kombu.transport.redis import Channel
 
     from legit_embedding.outage import Outage
+    from legit_embedding.pool.malformed import MalformedMessages
     from legit_embedding.pool.ordinary import OrdinaryMessages
-    from legit_embedding.pool.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ MOST = 64
 """How many messages one round trip takes at most."""
 BYTES = 1 << 20
 """After how many bytes one round trip stops to take more."""
+LONGEST_PAUSE_S = 1.0
+"""How long to leave a server alone that refuses, at most."""
 BLOCK_S = 0.1
 """How long to wait for a message on one list before looking at all of them."""
 
@@ -47,7 +49,7 @@ class Taking:
     Args:
         channel: the channel of a worker's task consumer, from before it has taken anything.
         ordinary: how many messages of ordinary tasks may be taken.
-        refusals: takes what is not a message.
+        malformed: takes what is not a message.
         outage: told of refusals by the server, and of their end.
         backoff: how long to wait after a refusal.
     """
@@ -56,16 +58,18 @@ class Taking:
         self,
         channel: Channel,
         ordinary: OrdinaryMessages,
-        refusals: Refusals,
+        malformed: MalformedMessages,
         outage: Outage,
         backoff: Backoff | None = None,
     ) -> None:
         self._channel = channel
         self._ordinary = ordinary
-        self._refusals = refusals
+        self._malformed = malformed
         self._outage = outage
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Backoff(cap_s=LONGEST_PAUSE_S)
+        outage.over()  # this connection has not been refused anything
         self._refused = 0
+        self._refused_messages = False
         self._not_before = 0.0
         self._lists: list[tuple[str, str]] = []
         """The lists of the last question, each with its queue: a name may hold the separator too."""
@@ -123,8 +127,7 @@ class Taking:
         finally:
             vars(channel)["_in_poll"] = None
             channel._flush_brpop_reauth()  # noqa: SLF001
-        self._refused = 0
-        self._outage.over()
+        self._answered()
         if not self._asked_for_messages:
             raise Empty
         left, taken = answer
@@ -137,51 +140,59 @@ class Taking:
         self._deliver([(int(number), item) for number, item in zip(*[iter(taken)] * 2, strict=True)])
         return True
 
+    def _answered(self) -> None:
+        """The last question was no refused one; only the same question shows that the server has come to allow it."""
+        if self._refused and self._asked_for_messages == self._refused_messages:
+            self._refused = 0
+            self._outage.over()
+
     def _pause(self, error: Exception) -> None:
         self._refused += 1
+        self._refused_messages = self._asked_for_messages
         self._look = True
         self._not_before = time.monotonic() + self._backoff.delay(self._refused)
         self._outage.failed(explain(error))
 
     def _deliver(self, taken: list[tuple[int, bytes | str]]) -> None:
+        opened = [self._open(number, item) for number, item in taken]
+        # All of them are on record before the first is handed on, which may fail.
+        for message, queue, item in filter(None, opened):
+            self._hand_on(message, queue, item)
+
+    def _open(self, number: int, item: bytes | str) -> tuple[dict[str, Any], str, bytes | str] | None:
+        """Read a message and put it on record; None where it is none."""
+        queue = self._lists[abs(number) - 1][1]
+        is_noted = number > 0
+        try:
+            message = parse_envelope(item)
+        except MalformedError as error:
+            self._malformed.refuse_item(queue, item, error)
+            if is_noted:
+                self._drop(tag_of(item))
+            return None
+        if not is_noted:
+            # The server's reader of JSON is the stricter one.
+            reason = MalformedError("it is nested too deep, or holds what Redis cannot read")
+            self._malformed.refuse_item(queue, item, reason)
+            return None
+        tag = message["properties"]["delivery_tag"]
+        virtual.QoS.append(self._channel.qos, None, tag)
+        self._noted.add(tag)
+        self._ordinary.took(message, tag)
+        return message, queue, item
+
+    def _hand_on(self, message: dict[str, Any], queue: str, item: bytes | str) -> None:
         channel = self._channel
-        messages: list[tuple[dict[str, Any], str, bytes | str]] = []
-        refused: list[tuple[str, bytes | str, MalformedError]] = []
-        noted: list[str] = []
-        for number, item in taken:
-            queue = self._lists[abs(number) - 1][1]
-            try:
-                message = parse_envelope(item)
-                tag = message["properties"]["delivery_tag"]
-                if number < 0:
-                    # The server's reader of JSON is the stricter one.
-                    text = "it is nested too deep, or holds what Redis cannot read"
-                    raise MalformedError(text)  # noqa: TRY301
-            except MalformedError as error:
-                refused.append((queue, item, error))
-                if number > 0:
-                    noted.append(tag_of(item))
-                continue
-            # All of them are on record before the first is handed on, which may fail.
-            virtual.QoS.append(channel.qos, None, tag)
-            self._noted.add(tag)
-            self._ordinary.took(message, tag)
-            messages.append((message, queue, item))
-        for each in refused:
-            self._refusals.refuse_item(*each)
-        for tag in noted:
-            self._drop(tag)
-        for message, queue, item in messages:
-            channel._queue_cycle.rotate(queue)  # noqa: SLF001
-            try:
-                channel.connection._deliver(message, queue)  # noqa: SLF001
-            except (*channel.connection_errors, channel.ResponseError):
-                raise
-            except Exception as error:
-                # Whatever else is odd about it, it must not come back to the next worker.
-                log.exception("kombu could not take a message")
-                self._refusals.refuse_item(queue, item, MalformedError(f"{type(error).__name__}: {error}"))
-                self._drop(message["properties"]["delivery_tag"])
+        channel._queue_cycle.rotate(queue)  # noqa: SLF001
+        try:
+            channel.connection._deliver(message, queue)  # noqa: SLF001
+        except (*channel.connection_errors, channel.ResponseError):
+            raise
+        except Exception as error:
+            # Whatever else is odd about it, it must not come back to the next worker.
+            log.exception("kombu could not take a message")
+            self._malformed.refuse_item(queue, item, MalformedError(f"{type(error).__name__}: {error}"))
+            self._drop(message["properties"]["delivery_tag"])
 
     def _drop(self, tag: str) -> None:
         """Forget a message that nobody was given."""

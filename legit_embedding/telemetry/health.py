@@ -46,7 +46,7 @@ def _of_links(pipeline: Pipeline) -> Iterator[str]:
         yield f"results cannot be written: {writer.error}"
     for outage in pipeline.outages:
         if not outage.health.ok:
-            yield f"tasks cannot be taken from the broker: {outage.health.error}"
+            yield f"{outage.link} is out of order: {outage.health.error}"
     for source in pipeline.sources:
         health = source.health()
         if not health.ok:

@@ -101,7 +101,9 @@ CASES = {
     "a body that is no JSON": changed(("body",), base64.b64encode(b"{").decode()),
     "a body nested too deep": changed(("body",), base64.b64encode(b"[" * DEEP + b"]" * DEEP).decode()),
     "brackets": "[" * DEEP + "]" * DEEP,
-    "brackets within": changed(("headers", "x"), ABSENT if False else 0).replace('"x": 0', '"x": ' + "[" * DEEP + "]" * DEEP),
+    "brackets within": changed(("headers", "x"), ABSENT if False else 0).replace(
+        '"x": 0', '"x": ' + "[" * DEEP + "]" * DEEP
+    ),
     **{f"JSON {text}": text for text in ("[]", "null", '"x"', "5", "{}", "true", "NaN")},
     "no JSON": "hello",
     "nothing": "",
