@@ -76,6 +76,15 @@ def sleep(seconds):
 
 
 @app.task
+def hold(key, name):
+    """Note that it has begun, and end when the key is set."""
+    redis = Redis.from_url(get_settings().redis_url)
+    redis.rpush(f"{key}:begun", name)
+    while not redis.exists(key):
+        time.sleep(0.02)
+
+
+@app.task
 def end_the_writer():
     """As a fault of its thread would."""
     runtime.current().writer.close()

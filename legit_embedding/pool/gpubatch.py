@@ -132,10 +132,7 @@ class TaskPool(BasePool):
         """Finish what was accepted (warm), or what is already being written (cold), and stop the pipeline."""
         if self.pipeline is not None:
             self.pipeline.stop_reading()
-        # As on `threads`: a task that has not begun stays unacknowledged, and is another worker's.
-        for job in self._ordinary.take_back():
-            if isinstance(job, PoolJob):
-                self._finished(job)
+        self._leave_to_others()
         while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
             self._turn_event_loop()
         self._stopped = True
@@ -147,6 +144,14 @@ class TaskPool(BasePool):
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
         if not self._is_cold:  # a cold stop runs in a signal handler, under whatever lock the loop holds
             self._turn_event_loop()
+
+    def _leave_to_others(self) -> None:
+        """Let go of ordinary tasks that have not begun, as `threads` does: their messages go back to the broker."""
+        jobs = [run for run in self._ordinary.take_back() if isinstance(run, PoolJob)]
+        for job in jobs:
+            self._finished(job)
+        if jobs:
+            logger.info("%d tasks that have not begun are left to other workers", len(jobs))
 
     def on_terminate(self) -> None:
         """Stop at once; what is unacknowledged goes back to the broker."""

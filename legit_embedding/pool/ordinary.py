@@ -44,10 +44,16 @@ class OrdinaryMessages:
         if limit == 0:
             return UNLIMITED
         self._tags.intersection_update(qos._delivered)  # noqa: SLF001 - kombu has no other list of what is held
+        held = self._tags | self._running() if self._consumer.app.conf.worker_disable_prefetch else self._tags
         # Celery leaves those that wait for their time out of its own count.
         scheduled = {request.message.delivery_tag for request in tuple(state.scheduled_requests)}
-        waiting = len(self._tags & scheduled)
-        return max(0, limit - len(self._tags) + waiting)
+        waiting = len(held & scheduled)
+        return max(0, limit - len(held) + waiting)
+
+    def _running(self) -> set[str]:
+        """What has begun, acknowledged or not."""
+        requests = tuple(state.reserved_requests)
+        return {request.message.delivery_tag for request in requests if request.name not in self.others}
 
     def _limit(self) -> int:
         consumer = self._consumer

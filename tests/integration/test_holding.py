@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import kombu
 import pytest
 import redis
-from celery import bootsteps
+from celery import Celery, bootsteps
 
 from legit_embedding.pool.holding import Holding
 from tests.waiting import wait_for
@@ -31,12 +31,21 @@ class Consumer:
     def __init__(self, url, queue, **options):
         self.url, self.queue, self.options = url, queue, options
         self.blueprint = SimpleNamespace(state=bootsteps.RUN)
-        self.pool = SimpleNamespace(delivery_tags=lambda: {message.delivery_tag for message in self.in_progress})
+        self.pool = SimpleNamespace(
+            num_processes=1, delivery_tags=lambda: {message.delivery_tag for message in self.in_progress}
+        )
         self.hub = None
+        self.app = Celery("consumer", set_as_current=False)
+        self.controller = SimpleNamespace(max_concurrency=None)
+        self.prefetch_multiplier = 0
+        self.connection_errors = self.channel_errors = ()
         self.taken = []
         self.in_progress = []
         self.step = Holding(self)
         self.connect()
+
+    def create_task_handler(self):
+        raise AssertionError("the messages go to `taken`")
 
     def call_soon_ack(self, settle, *args):
         raise AssertionError("Redis's messages are settled together")
@@ -162,7 +171,7 @@ def test_what_is_no_message_is_logged_and_the_rest_is_taken(consumer, client, se
     send("a")
     (message,) = consumer.take()
     assert message.payload == "a"
-    assert caplog.text.count("is not a message") == 3
+    assert caplog.text.count("cannot be a task, and is taken out") == 3
 
 
 def test_a_key_prefix_is_kept(redis_url, client, queue, make_consumer):
