@@ -44,6 +44,8 @@ def _of_links(pipeline: Pipeline) -> Iterator[str]:
     writer = pipeline.writer.health()
     if not writer.ok:
         yield f"results cannot be written: {writer.error}"
+    if full := pipeline.writer.results_full:
+        yield full
     for source in pipeline.sources:
         health = source.health()
         if not health.ok:

@@ -125,7 +125,7 @@ class TestCommit:
         self, client: redis.Redis, writer: StreamWriter, settled: Settled
     ) -> None:
         (entry_id,) = deliver(client, 1)
-        writer.put(result("42", Origin("stream", entry_id), app="shop", metadata={"sku": "ä1"}), settled)
+        writer.put(result("42", Origin("stream", entry_id), app="shop", metadata='{"sku":"ä1"}'), settled)
         (written,) = settled.wait(1)
         ((result_id, fields),) = client.xrange(CONFIG.results)
         assert (written.stream, written.entry_id) == (CONFIG.results, result_id)
@@ -223,7 +223,7 @@ class TestCommit:
         self, client: redis.Redis, any_redis_url: str, writer: StreamWriter, settled: Settled
     ) -> None:
         task_ids = ["é\x00\r\n$5\r\n", "\udcff\udc80", "\ud800", "*" * 500, "0"]
-        put_all(writer, [result(i, Origin("celery", i), metadata={"same": i}) for i in task_ids], settled)
+        put_all(writer, [result(i, Origin("celery", i), metadata=json.dumps({"same": i})) for i in task_ids], settled)
         settled.wait(5)
         with redis.Redis.from_url(any_redis_url) as raw:
             got = [fields for _, fields in raw.xrange(CONFIG.results)]
