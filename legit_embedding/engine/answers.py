@@ -75,7 +75,10 @@ class Answers:
             elif not good:
                 self._fail(delivery, TaskError("non_finite", NOT_FINITE))
             else:
-                self._done(delivery, vector, started_at - delivery.queued_at, compute_s)
+                try:
+                    delivery.done(vector, started_at - delivery.queued_at, compute_s)
+                except BaseException:
+                    logger.exception("The callback of an embedded item of %s raised", delivery.model)
         self._settled(len(batch.deliveries))
 
     def fail(self, deliveries: Iterable[Delivery], error: TaskError) -> None:
@@ -100,14 +103,6 @@ class Answers:
             except BaseException:
                 logger.exception("The callback of an item of %s that was given back raised", delivery.model)
         self._settled(count)
-
-    def _done(self, delivery: Delivery, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
-        try:
-            delivery.done(vector, queue_s, compute_s)
-        except BaseException as error:
-            logger.exception("The callback of an embedded item of %s raised", delivery.model)
-            cause = f"passing the vector on failed: {type(error).__name__}"
-            self._fail(delivery, TaskError("model_failed", cause))
 
     def _fail(self, delivery: Delivery, error: TaskError) -> None:
         with self._changed:

@@ -17,6 +17,7 @@ from legit_embedding.messages import Origin
 
 if TYPE_CHECKING:
     from billiard.einfo import ExceptionInfo
+    from kombu.message import Message
 
     from legit_embedding.errors import ErrorCode
     from legit_embedding.pool.job import PoolJob
@@ -37,6 +38,12 @@ class EmbeddingRequest(Request):
     """Revoking and expiring end in an answer on the task's result stream, and only then in an acknowledgement."""
 
     _signum: int | None = None
+
+    def __init__(self, message: Message, *, body: Any = None, decoded: bool = False, **options: Any) -> None:  # noqa: ANN401
+        # What `as_sent` has decoded is not decoded again.
+        if not decoded and isinstance(message.payload, tuple):
+            body, decoded = message.payload, True
+        super().__init__(message, body=body, decoded=decoded, **options)
 
     def withdraw(self, signum: int | None = None) -> None:
         """Take the task out of prep or the accumulator; on the device, its vector is dropped."""

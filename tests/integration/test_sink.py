@@ -293,23 +293,6 @@ class TestRouting:
         answers = {fields["task_id"]: fields.get("error") for fields in entries(client)}
         assert answers == {str(n): "reply_to_refused" if n == 5 else None for n in range(20)}
 
-    def test_a_bad_default_stream_is_waited_for(
-        self, client: redis.Redis, writer: StreamWriter, settled: Settled
-    ) -> None:
-        client.set(CONFIG.results, "not a stream")
-        (entry_id,) = deliver(client, 1)
-        writer.put(result("1", Origin("stream", entry_id)), settled)
-        writer.put(result("2", reply_to="embedding_results:other"), settled)
-        settled.wait(1)
-        wait_for(lambda: not writer.health().ok, 10, "red health")
-        assert "WRONGTYPE" in writer.health().error
-        assert pending(client) == 1
-        client.delete(CONFIG.results)
-        settled.wait(2)
-        assert [fields["task_id"] for fields in entries(client)] == ["1"]
-        assert pending(client) == 0
-        wait_for(lambda: writer.health().ok, 10, "green health")
-
 
 class TestBounds:
     def test_batches_are_in_flight_together_and_room_is_told(self, redis_url: str, settled: Settled) -> None:
