@@ -194,6 +194,7 @@ class Pipeline:
         """Stop every source at once; what they have read is still finished."""
         self.phase = "stopping"
         self._parking.open()
+        self._wake()
         for source in self.sources:
             source.stop_reading()
 
@@ -260,7 +261,9 @@ class Pipeline:
         return TEXTS_AT_ONCE if self.settings.models[model].kind == "text" else 1
 
     def _has_room(self, model: str) -> bool:
-        return self.writer.has_room() and self.engine.has_room(model)
+        # What was taken before the results were full waits too, unless the worker is stopping: it is bounded.
+        full = self.writer.results_full and self.phase != "stopping"
+        return not full and self.writer.has_room() and self.engine.has_room(model)
 
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
         self.tally.prep_retried(model)
