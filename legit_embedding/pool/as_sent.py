@@ -30,29 +30,31 @@ def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa:
 
     def handle_as_sent(message: Message, body: Any, *rest: Any) -> Any:  # noqa: ANN401
         if message.content_type == JSON:
-            if body is None:
-                _decode(message)
-            else:
-                body = _first_protocol(message, body)
+            decoded = _second_protocol(message) if body is None else _first_protocol(message, body)
+            if decoded is not None:
+                # What Celery takes for the message's content from here on; kombu has no public way to say so.
+                message._decoded_cache = decoded  # noqa: SLF001
         return handle(message, body, *rest)
 
     return handle_as_sent
 
 
-def _decode(message: Message) -> None:
-    """Decode the message before anyone else does; what does not look like a task's is left to them."""
+def _second_protocol(message: Message) -> Any:  # noqa: ANN401
+    """The content of a message; None for what does not look like a task's, which is left to Celery."""
     text = _text(message)
     sent = _loads(text)
-    if isinstance(sent, list) and len(sent) == _PARTS:
-        args, kwargs, embed = sent
-        # The callbacks are Celery's: there a date is a date.
-        message._decoded_cache = (args, kwargs, _as_kombu(embed) if _MARK in text else embed)  # noqa: SLF001 - no other way
+    if not isinstance(sent, list) or len(sent) != _PARTS:
+        return None
+    args, kwargs, embed = sent
+    # The callbacks are Celery's: there a date is a date.
+    return args, kwargs, _as_kombu(embed) if _MARK in text else embed
 
 
 def _first_protocol(message: Message, body: Any) -> Any:  # noqa: ANN401
+    """The content of a message in which the arguments stand beside all the rest."""
     text = _text(message)
     if _MARK not in text or not isinstance(body, dict):
-        return body
+        return None
     sent = _loads(text)
     return body | {name: sent[name] for name in ("args", "kwargs") if name in sent}
 

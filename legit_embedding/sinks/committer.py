@@ -85,7 +85,7 @@ class Committer:
         self._dead_letter = DeadLetter(config, worker)
         self._router = Router(config)
         self._outage = Outage(f"writing results to {server}")
-        self._refusal = Outage(f"the result stream {config.results!r} at {server}")
+        self._refusal = Outage(f"the result stream {config.results!r} at {server}", "its tasks go to the dead letter")
         self._recovered = asyncio.Event()
         self._split = False
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.clients import PREPARE_TEXT
+from tests.php import has_phpredis
 from tests.workers import wait_for
 
 if TYPE_CHECKING:
     from tests.clients import Client
 
 DEFAULT = "embedding_results"
+TOLD = ("status", "error", "detail", "embedding", "metadata", "app", "model", "dim", "kind", "encoding")
 PRODUCT = '{"__type__": "Product", "__value__": 3}'
 KOMBU = [
     '{"__type__": "datetime", "__value__": "2024-01-02T03:04:05Z"}',
@@ -126,8 +130,7 @@ def test_gets_one_answer_at_both_doors(shared_client, name, text, expected):
             assert {key: each.get(key, "") for key in expected} == expected
             legible = True
         assert each["task_id"] == ((number if "number" in name else f"id {name}") if legible else source)
-    told = ("status", "error", "detail", "embedding", "metadata", "app", "model", "dim", "kind", "encoding")
-    assert {key: answers[0].get(key) for key in told} == {key: answers[1].get(key) for key in told}
+    assert {key: answers[0].get(key) for key in TOLD} == {key: answers[1].get(key) for key in TOLD}
 
 
 def test_a_callback_of_a_task_with_typed_metadata_is_still_celerys(shared_client):
@@ -156,3 +159,56 @@ def test_typed_arguments_of_ordinary_tasks_are_kombus(shared_client):
     sent = shared_client.send("tests.tasks.add", uuid.UUID(int=1), 1)
     with pytest.raises(TypeError, match="UUID"):
         sent.get(timeout=20)
+
+
+def test_the_first_protocol_is_read_as_it_was_sent_too(shared_client):
+    celery_id = str(uuid.uuid4())
+    body = f'{{"task": "{PREPARE_TEXT}", "id": "{celery_id}", "args": [{metadata(KOMBU[0])}], "kwargs": {{}}}}'
+    message = {
+        "body": base64.b64encode(body.encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": "embedding"},
+        },
+    }
+    shared_client.redis.lpush("embedding", json.dumps(message))
+    assert answer(shared_client, celery_id)["metadata"] == KOMBU[0].replace(" ", "")
+
+
+PHP = """
+$redis = new Redis();
+$redis->connect($argv[1], (int) $argv[2]);
+$redis->setOption(Redis::OPT_SERIALIZER, Redis::SERIALIZER_JSON);
+$task = json_decode($argv[3], true);
+echo $redis->xAdd('embedding_tasks', '*', $task), "\n";
+echo $redis->xAdd('embedding_tasks', '*', ['payload' => $task]), "\n";
+echo $redis->xAdd('embedding_tasks', '*', ['payload' => json_encode($task)]), "\n";
+"""
+
+
+@pytest.mark.skipif(not has_phpredis(), reason="php with phpredis is not installed (php-cli, php-redis)")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": 'say "hi"', "app": "shop", "metadata": {"a": [1, "é"]}, "task_id": 42, "deadline": 253402300799999},
+        {"text": '"To be or not to be"', "app": "shop", "reply_to": None, "metadata": []},
+        {"text": "x", "app": "shop", "metadata": json.loads(PRODUCT), "task_id": "007", "return_embedding": True},
+    ],
+    ids=["numbers", "a quotation", "a product"],
+)
+def test_a_serializer_of_php_changes_nothing(shared_client, shared_url, fields):
+    address = urlsplit(shared_url)
+    command = ["php", "-r", PHP, "--", str(address.hostname), str(address.port), json.dumps(fields)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    ids = done.stdout.split()
+    assert len(ids) == 3
+    expected = answer(shared_client, send_by_celery(shared_client, json.dumps({"task_id": "id"} | fields)))
+    for entry_id in ids:
+        found = answer(shared_client, entry_id)
+        assert {key: found.get(key) for key in TOLD} == {key: expected.get(key) for key in TOLD}
+        assert found["task_id"] == str(fields.get("task_id", entry_id))
+        assert json.loads(found["metadata"]) == fields["metadata"]
