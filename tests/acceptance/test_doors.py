@@ -112,6 +112,31 @@ def answer(client: Client, source: str) -> dict[str, str]:
     return wait_for(found, 30, f"the answer to {source}", interval=0.05)
 
 
+def flat(text: str) -> dict[str, str] | None:
+    """The object as a flat entry of the stream; None where its fields are of other types than theirs."""
+    if '"task_id": "ID", "text": "x"' not in text:
+        return None
+    _, is_last, last = text.partition('"metadata": ')
+    fields = json.loads(text, parse_int=str, parse_float=str) | ({"metadata": last[:-1]} if is_last else {})
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+
+
+FLAT = [(name, fields, expected) for name, text, expected in CASES if (fields := flat(text))]
+
+
+@pytest.mark.parametrize(("name", "fields", "expected"), FLAT, ids=[case[0] for case in FLAT])
+def test_gets_the_same_answer_as_a_flat_entry(shared_client, name, fields, expected):
+    source = shared_client.redis.xadd("embedding_tasks", fields).decode()
+    found = answer(shared_client, source)
+    assert found["task_id"] == "ID"
+    if isinstance(expected, tuple):
+        assert (found["status"], found["error"]) == ("error", expected[0])
+        assert found["detail"].startswith(expected[1])
+    else:
+        assert found["status"] == "ok"
+        assert {key: found.get(key, "") for key in expected} == expected
+
+
 @pytest.mark.parametrize(("name", "text", "expected"), CASES, ids=[case[0] for case in CASES])
 def test_gets_one_answer_at_both_doors(shared_client, name, text, expected):
     number = str(time.time_ns())
