@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from legit_embedding.errors import ConfigError
+from legit_embedding.reserved import is_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,9 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 
 ENV_PREFIX = "LEGIT_"
 CONFIG_VARIABLE = "LEGIT_CONFIG"
+
+
+MAX_METADATA_BYTES = 1024 * 1024
 
 
 class _Section(BaseModel):
@@ -55,17 +59,32 @@ class StreamConfig(_Section):
     claim_idle_ms: PositiveInt = 60_000
     max_deliveries: PositiveInt = 5
     result_maxlen: NonNegativeInt = 1_000_000
+    overflow: Literal["wait", "trim"] = "wait"
+    """What happens at `result_maxlen` to entries that a consumer group has not acknowledged."""
+    max_metadata_bytes: PositiveInt = MAX_METADATA_BYTES
     delete_on_ack: bool = True
     dedupe_s: PositiveInt = 3600
     consume: bool = True
 
+    @property
+    def trim_maxlen(self) -> int:
+        """The length to which each write may trim its result stream; 0 where no write may."""
+        return self.result_maxlen if self.overflow == "trim" else 0
+
     def allows(self, stream: str) -> bool:
         """Whether results may be written to this key."""
+        if stream in {self.tasks, self.dead_letter}:
+            return False  # an answer in the task stream would be read as a task, and answered, for ever
+        if is_reserved(stream, but={self.results, *self.routes.values()}):
+            return False
         return stream.isprintable() and any(fnmatchcase(stream, pattern) for pattern in self.reply_to_allow)
 
     @model_validator(mode="after")
     def _check_targets(self) -> StreamConfig:
         for app, stream in {"results": self.results, **self.routes}.items():
+            if stream in {self.tasks, self.dead_letter} or is_reserved(stream, but={stream}):
+                message = f"the result stream {stream!r} of {app!r} is a key that the worker or Celery uses"
+                raise ValueError(message)
             if not self.allows(stream):
                 message = f"the result stream {stream!r} of {app!r} is outside streams.reply_to_allow"
                 raise ValueError(message)

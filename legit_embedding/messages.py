@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from legit_embedding.config import Kind
+from legit_embedding import json_text
+from legit_embedding.config import MAX_METADATA_BYTES, Kind
 from legit_embedding.errors import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Self
 
 IMAGE_FIELDS = ("image_url", "image_b64", "image_path")
+MAX_NAME = 512
+LATEST_DEADLINE = 253_402_300_799_999
+"""The end of the year 9999, in Unix milliseconds."""
 
-Name = Annotated[StrictStr, Field(min_length=1, max_length=512)]
+
+def _decimal(value: object) -> object:
+    """An integer as its decimal text, since PHP sends numeric ids as numbers; anything else as it is."""
+    return str(value) if type(value) is int and abs(value) < 10**MAX_NAME else value
+
+
+def _is_metadata(value: object) -> bool:
+    return isinstance(value, dict) or value == []  # PHP writes an empty map as a list
+
+
+def _metadata(value: object) -> object:
+    if value is None or _is_metadata(value):
+        return value
+    raise PydanticCustomError("metadata", "Input should be a JSON object")
+
+
+Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_NAME)]
+TaskId = Annotated[Name, BeforeValidator(_decimal)]
 Text = Annotated[StrictStr, Field(min_length=0)]
 """Unicode: without any constraint pydantic would let halves of surrogate pairs through, which no tokenizer takes."""
 
@@ -26,12 +56,12 @@ class _Wire(BaseModel):
     # Unknown fields are ignored: old workers must survive new producers.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    task_id: Name
+    task_id: TaskId
     model: Name | None = None
     reply_to: Name | None = None
     app: Name | None = None
-    metadata: dict[str, Any] | None = None
-    deadline: StrictInt | None = None
+    metadata: Annotated[Any, BeforeValidator(_metadata)] = None
+    deadline: Annotated[StrictInt, Field(ge=0, le=LATEST_DEADLINE)] | None = None
     """Unix time in milliseconds after which the task is answered with ``expired``."""
     return_embedding: StrictBool = False
 
@@ -98,26 +128,49 @@ class Address:
     task_id: str
     reply_to: str | None = None
     app: str | None = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: str | None = None
+    """The JSON text to echo."""
+    fault: TaskError | None = field(default=None, compare=False)
+    """Why the metadata that were sent are not echoed."""
 
     @classmethod
-    def read(cls, raw: object, fallback_id: str) -> Address:
-        """Read the address fields that are of the right type; `fallback_id` stands in for a missing task id."""
-        if isinstance(raw, _Wire):
-            return cls(raw.task_id, raw.reply_to, raw.app, raw.metadata)
+    def read(cls, raw: object, fallback_id: str, max_metadata_bytes: int = MAX_METADATA_BYTES) -> Address:
+        """Read the address fields that are of the right type.
+
+        Args:
+            raw: what the producer sent.
+            fallback_id: stands in for a missing task id.
+            max_metadata_bytes: the most metadata that are echoed.
+        """
         fields = raw if isinstance(raw, dict) else {}
 
         def text(name: str) -> str | None:
-            value = fields.get(name)
-            return value if isinstance(value, str) and 0 < len(value) <= 512 else None  # noqa: PLR2004 - as in Name
+            value = _decimal(fields.get(name)) if name == "task_id" else fields.get(name)
+            return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME else None
 
-        metadata = fields.get("metadata")
-        return cls(
-            task_id=text("task_id") or fallback_id,
-            reply_to=text("reply_to"),
-            app=text("app"),
-            metadata=metadata if isinstance(metadata, dict) else None,
-        )
+        metadata, fault = None, None
+        if _is_metadata(fields.get("metadata")):
+            try:
+                metadata = _echo(fields["metadata"], max_metadata_bytes)
+            except TaskError as error:
+                fault = error
+        return cls(text("task_id") or fallback_id, text("reply_to"), text("app"), metadata, fault)
+
+
+def _echo(metadata: object, most: int) -> str:
+    """Metadata as they are written back.
+
+    Raises:
+        TaskError: ``invalid_task`` or ``too_large``.
+    """
+    try:
+        text = json_text.dumps(metadata)
+    except ValueError as error:
+        raise TaskError("invalid_task", f"metadata: they cannot be written back as JSON: {error}") from None
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if size > most:
+        raise TaskError("too_large", f"metadata: {size} bytes; streams.max_metadata_bytes allows {most}")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +226,7 @@ class Result:
         if self.address.app is not None:
             entry["app"] = self.address.app
         if self.address.metadata is not None:
-            entry["metadata"] = json.dumps(self.address.metadata, ensure_ascii=False, separators=(",", ":"))
+            entry["metadata"] = self.address.metadata
         entry["source"] = self.origin.id
         entry["worker"] = worker
         entry["prep_ms"] = str(self.timings.prep_ms)

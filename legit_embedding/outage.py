@@ -24,10 +24,12 @@ class Outage:
 
     Args:
         link: what to call the link in the log, without secrets.
+        meanwhile: what is done about it, for the log.
     """
 
-    def __init__(self, link: str) -> None:
+    def __init__(self, link: str, meanwhile: str = "trying again until it works") -> None:
         self.link = link
+        self._meanwhile = meanwhile
         self._health = Health()
 
     @property
@@ -38,7 +40,7 @@ class Outage:
     def failed(self, error: str) -> None:
         """An attempt failed."""
         if self._health.ok:
-            logger.warning("%s is out of order, trying again until it works: %s", self.link, error)
+            logger.warning("%s is out of order, %s: %s", self.link, self._meanwhile, error)
             self._health = Health(ok=False, error=error, since=time.time())
         else:
             self._health = Health(ok=False, error=error, since=self._health.since)

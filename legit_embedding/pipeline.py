@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from legit_embedding.engine.engine import Engine
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.job import Job
 from legit_embedding.messages import Address, HandOff, TaskObject
 from legit_embedding.models.registry import Registry
+from legit_embedding.parking import Parking
 from legit_embedding.prep.content import ContentReader
 from legit_embedding.prep.fetch import Fetcher
 from legit_embedding.prep.guard import forbid_cuda_in_process
@@ -108,6 +109,7 @@ class Pipeline:
         self.outages: list[Outage] = []
         """Links of others that the pipeline's tasks come by."""
         self._changed = threading.Condition()
+        self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         self._in_flight = 0
 
     def start(self) -> None:
@@ -145,21 +147,29 @@ class Pipeline:
             expires: Unix time after which the source no longer wants the answer, beside the task's own deadline.
             headers: the message's, for the producer's trace context; without them the task's own fields may have it.
         """
-        job = self._job(raw, origin, settled)
-        if self._tracer is not None:
-            job.trace = self._tracer.begin(raw, headers)
+        job = self._job(origin, settled)
         try:
+            self._read_address(job, raw)
+            if self._tracer is not None:
+                job.trace = self._tracer.begin(raw, headers)
             job.take(accepts.parse(raw), expires)
             self._admit(job, kind)
+            self.stage.submit(job.model, job)
         except TaskError as error:
             job.failed(error)
-        else:
-            self.stage.submit(job.model, job)
+        except Exception as error:  # noqa: BLE001 - nothing between a source and its answer leaves a task unsettled
+            job.crashed("taking the task", error)
         return job
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, settled: Settled) -> None:
         """Answer a task with an error without looking at it further."""
-        self._job(raw, origin, settled).failed(error)
+        job = self._job(origin, settled)
+        try:
+            self._read_address(job, raw)
+        except Exception as problem:  # noqa: BLE001
+            job.crashed("reading the task", problem)
+        else:
+            job.failed(error)
 
     def cancel(self, job: Job, code: ErrorCode) -> None:
         """Answer a task with this code unless its vector is already being written."""
@@ -173,7 +183,9 @@ class Pipeline:
 
     def room(self) -> int:
         """How many more tasks a source may read."""
-        return self.settings.engine.max_in_flight - self._in_flight if self.writer.has_room() else 0
+        if self.writer.results_full or not self.writer.has_room():
+            return 0
+        return self.settings.engine.max_in_flight - self._in_flight
 
     def add_source(self, source: StreamSource) -> None:
         """Start a source that feeds this pipeline; it is stopped with it."""
@@ -189,6 +201,8 @@ class Pipeline:
     def stop_reading(self) -> None:
         """Stop every source at once; what they have read is still finished."""
         self.phase = "stopping"
+        self._parking.open()
+        self._wake()
         for source in self.sources:
             source.stop_reading()
 
@@ -238,9 +252,11 @@ class Pipeline:
         return self.engine.info() | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
     def _admit(self, job: Job, kind: Kind | None) -> None:
+        if job.address.fault is not None:
+            raise job.address.fault
         reply_to = job.address.reply_to
         if reply_to is not None and not self.settings.streams.allows(reply_to):
-            raise TaskError("reply_to_refused", f"reply_to: {reply_to!r} is outside streams.reply_to_allow")
+            raise TaskError("reply_to_refused", f"reply_to: {reply_to!r} is in use, or outside streams.reply_to_allow")
         work = job.work
         job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
         if kind not in {None, job.kind}:
@@ -253,7 +269,9 @@ class Pipeline:
         return TEXTS_AT_ONCE if self.settings.models[model].kind == "text" else 1
 
     def _has_room(self, model: str) -> bool:
-        return self.writer.has_room() and self.engine.has_room(model)
+        # What was taken before the results were full waits too, unless the worker is stopping: it is bounded.
+        full = self.writer.results_full and self.phase != "stopping"
+        return not full and self.writer.has_room() and self.engine.has_room(model)
 
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
         self.tally.prep_retried(model)
@@ -271,9 +289,21 @@ class Pipeline:
             source.wake()
 
     def _answer(self, job: Job, result: Result) -> None:
-        self.writer.put(result, lambda written: self._written(job, written))
+        self.writer.put(result, partial(self._written, job), partial(self._unwritten, job), job.task_object)
 
     def _written(self, job: Job, written: Written) -> None:
+        try:
+            self._account(job, written)
+        except Exception:
+            logger.exception("Task %r is answered; what is to be done then failed", job.address.task_id)
+        finally:
+            job.settle(written)
+
+    def _unwritten(self, job: Job, reason: str) -> None:
+        """Leave a task whose answer nothing takes to its source; not at once, or it would be back at once."""
+        self._parking.put(partial(job.settle, GivenBackError(f"the answer is written nowhere: {reason}")))
+
+    def _account(self, job: Job, written: Written) -> None:
         if isinstance(job.work, HandOff) and not isinstance(written.result.outcome, TaskError):
             self._handoffs.remove(job.work.path)
         # A task that does not fit has no model.
@@ -283,17 +313,20 @@ class Pipeline:
             job.trace.end(job.address.task_id, model, result.outcome)
         if isinstance(result.outcome, TaskError):
             _log(result.outcome, result.address.task_id, model)
-        job.settle(written)
 
-    def _job(self, raw: object, origin: Origin, settled: Settled) -> Job:
+    def _job(self, origin: Origin, settled: Settled) -> Job:
         with self._changed:
             self._in_flight += 1
-        address = Address.read(raw, fallback_id=origin.id)
-        return Job(address, origin, self._answer, partial(self._settle, settled))
+        return Job(Address(origin.id), origin, self._answer, partial(self._settle, settled))
+
+    def _read_address(self, job: Job, raw: object) -> None:
+        job.address = Address.read(raw, job.origin.id, self.settings.streams.max_metadata_bytes)
 
     def _settle(self, settled: Settled, outcome: Outcome) -> None:
         try:
             settled(outcome)
+        except Exception:
+            logger.exception("The source of a task failed when told how it ended")
         finally:
             with self._changed:
                 self._in_flight -= 1
@@ -312,4 +345,4 @@ def _log(error: TaskError, task_id: str, model: str) -> None:
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:
     """A fault of the prep stage itself is an answer too; no task hangs."""
     for job in jobs:
-        job.failed(TaskError("model_failed", f"preparing the item failed: {type(error).__name__}: {error}"))
+        job.crashed("preparing the item", error)

@@ -15,7 +15,7 @@ from celery.exceptions import Reject
 from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from legit_embedding import runtime
+from legit_embedding import queues, runtime  # noqa: F401 - queues are reserved as soon as a worker knows them
 from legit_embedding.call import Call, read_batch, read_one
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.job import HandedOver
@@ -44,6 +44,7 @@ class EmbeddingTask(Task):
 
     abstract = True
     Request = "legit_embedding.pool.request:EmbeddingRequest"
+    Strategy = "legit_embedding.pool.as_sent:strategy"
     deferred = True
     acks_late = True
     reject_on_worker_lost = True

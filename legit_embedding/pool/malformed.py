@@ -63,7 +63,7 @@ class MalformedMessages:
 
         def on_task_received(message: Message) -> None:
             try:
-                check(message)
+                self._check(message)
                 handle(message)
             except passed_on:
                 raise
@@ -74,6 +74,31 @@ class MalformedMessages:
                 self._refuse(message, error)
 
         return on_task_received
+
+    def _check(self, message: Message) -> None:
+        """Check a message as far as Celery trusts it. The arguments of an embedding task are its request's to check.
+
+        Raises:
+            MalformedError: it cannot be a task.
+        """
+        headers = message.headers
+        if "task" in headers:
+            check_task(headers, message.properties)
+            if self._is_ours(headers):
+                return
+        try:
+            body = message.payload
+        except Exception:  # noqa: BLE001 - Celery asks again, and says in its own way that it cannot be read
+            return
+        if "task" not in headers:
+            if isinstance(body, dict) and "task" in body:
+                check_task(body, message.properties)
+        elif not (isinstance(body, dict) and "args" in body):
+            check_body(body)
+
+    def _is_ours(self, headers: Mapping[str, Any]) -> bool:
+        name = headers.get("task")
+        return isinstance(name, str) and isinstance(self._consumer.app.tasks.get(name), EmbeddingTask)
 
     def _refuse(self, message: Message, why: Exception) -> None:
         """Keep a message, and let the consumer answer or drop it."""
@@ -120,26 +145,6 @@ class MalformedMessages:
     @staticmethod
     def _log(queue: str, why: Exception, text: str) -> None:
         log.error("A message in %r cannot be a task, and is taken out: %s: %r", queue, why, text[:EXCERPT])
-
-
-def check(message: Message) -> None:
-    """Check a message as far as Celery trusts it.
-
-    Raises:
-        MalformedError: it cannot be a task.
-    """
-    headers = message.headers
-    if "task" in headers:
-        check_task(headers, message.properties)
-    try:
-        body = message.payload
-    except Exception:  # noqa: BLE001 - Celery asks again, and says in its own way that it cannot be read
-        return
-    if "task" not in headers:
-        if isinstance(body, dict) and "task" in body:
-            check_task(body, message.properties)
-    elif not (isinstance(body, dict) and "args" in body):
-        check_body(body)
 
 
 def _parts_of(raw: object) -> tuple[Mapping[str, Any], Mapping[str, Any], object, object]:

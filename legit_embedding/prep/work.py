@@ -83,7 +83,7 @@ class Preparation:
             self._failed(job, error)
             return
         elapsed = time.monotonic() - started
-        self._prepared(job.model, elapsed, 1)
+        self._count(job.model, elapsed, 1)
         self._pass_on(job, elapsed)
 
     def _texts(self, texts: list[tuple[Job, str]], recipe: Recipe) -> None:
@@ -91,12 +91,15 @@ class Preparation:
         alive = [(job, text) for job, text in texts if self._still_wanted(job)]
         try:
             prepared = recipe.texts([text for _, text in alive])
+            if len(prepared) != len(alive):
+                message = f"the recipe made {len(prepared)} items of {len(alive)} texts"
+                raise ValueError(message)  # noqa: TRY301 - as if the recipe had
         except Exception as error:  # noqa: BLE001
             self._split(alive, recipe, error)
             return
         elapsed = time.monotonic() - started
         if alive:
-            self._prepared(alive[0][0].model, elapsed, len(alive))
+            self._count(alive[0][0].model, elapsed, len(alive))
         for (job, _), item in zip(alive, prepared, strict=True):
             job.prepared = item
             if recipe.max_tokens and item.cost > recipe.max_tokens:
@@ -124,13 +127,22 @@ class Preparation:
 
     def _pass_on(self, job: Job, elapsed: float) -> None:
         job.prep_s += elapsed
-        self._engine.submit(job)
+        try:
+            self._engine.submit(job)
+        except Exception as error:  # noqa: BLE001
+            job.crashed("handing the item to the engine", error)
+
+    def _count(self, model: str, elapsed: float, items: int) -> None:
+        try:
+            self._prepared(model, elapsed, items)
+        except Exception:
+            logger.exception("Counting what was prepared for %s failed", model)
 
     def _still_wanted(self, job: Job) -> bool:
         try:
             self._check(job)
-        except TaskError as error:
-            job.failed(error)
+        except Exception as error:  # noqa: BLE001
+            self._failed(job, error)
             return False
         return True
 
@@ -142,9 +154,8 @@ class Preparation:
 
     def _failed(self, job: Job, error: Exception) -> None:
         if not isinstance(error, TaskError):
-            logger.error("Preparing task %s for %s failed", job.address.task_id, job.model, exc_info=error)
-            error = TaskError("model_failed", f"preparing the item failed: {type(error).__name__}: {error}")
-        if error.transient and job.attempts < len(RETRY_DELAYS_S):
+            job.crashed(f"preparing the item for {job.model}", error)
+        elif error.transient and job.attempts < len(RETRY_DELAYS_S):
             job.attempts += 1
             self._retry(job.model, job, RETRY_DELAYS_S[job.attempts - 1])
         else:

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError
-from legit_embedding.messages import Embedded, Written
+from legit_embedding.messages import Address, Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from legit_embedding.messages import Result
+    from legit_embedding.errors import ErrorCode
+    from legit_embedding.messages import Result, Written
     from legit_embedding.sinks.routing import Router
 
 _OVERHEAD_BYTES = 1024  # names, ids and numbers of one entry, and the objects around them
+_OF_THE_STREAM = ("WRONGTYPE", "NOPERM")
+"""Refusals that speak of the stream, and not of what is to be written."""
+_OF_THE_SIZE = ("bulk length", "maximum allowed size", "too large")
+_LONGEST_REASON = 300
 
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """A result that is not confirmed yet, and whom to tell when it is."""
+    """A result that is not confirmed yet, and whom to tell what becomes of it."""
 
     result: Result
     settled: Callable[[Written], None]
     size: int
     """About how many bytes it holds while it waits."""
     stream: str = ""
+    unwritten: Callable[[str], None] | None = None
+    """Told why the answer is written nowhere, not even to the dead letter: the task is its source's again."""
+    task: Callable[[], dict[str, Any]] | None = None
+    """Gives the task object, for the dead letter."""
+    over: bool = False
+    """Whether someone was told already."""
+    _redirected: bool = False
+    _reduced: bool = False
 
     @classmethod
     def of(cls, result: Result, settled: Callable[[Written], None]) -> Answer:
@@ -34,7 +47,7 @@ class Answer:
         if isinstance(result.outcome, Embedded):
             size += len(result.outcome.embedding)
         if result.address.metadata:
-            size += len(repr(result.address.metadata))
+            size += len(result.address.metadata)
         return cls(result, settled, size)
 
     def route(self, router: Router) -> bool:
@@ -44,18 +57,33 @@ class Answer:
             self.result = replace(self.result, outcome=refusal)
         return refusal is None
 
-    def redirect(self, stream: str, reason: str) -> None:
-        """Answer on this stream that the chosen one does not take the answer."""
-        detail = f"the result stream {self.stream!r} does not take an entry: {reason}"
-        self.result = replace(self.result, outcome=TaskError("reply_to_refused", detail))
-        self.stream = stream
+    def has_another_chance(self, default: str, reason: str) -> bool:
+        """Make the best of a refusal: another stream, or an answer that is smaller; False when nothing is left."""
+        if reason.startswith(_OF_THE_STREAM):
+            return self._redirect(default, reason)
+        return self._reduce(reason)
 
     def fields(self, worker: str) -> dict[str, str]:
-        """The result entry; one that cannot be written as it is becomes an error that can."""
-        try:
-            return self.result.fields(worker)
-        except (TypeError, ValueError, RecursionError) as error:
-            address = replace(self.result.address, metadata=None)
-            outcome = TaskError("invalid_task", f"metadata: it cannot be written back as JSON: {error}")
-            self.result = replace(self.result, address=address, outcome=outcome)
-            return self.result.fields(worker)
+        """The result entry."""
+        return self.result.fields(worker)
+
+    def _redirect(self, default: str, reason: str) -> bool:
+        """Answer on the default stream that the chosen one does not take the answer."""
+        if self._redirected or self.stream == default:
+            return False
+        self._redirected = True
+        detail = f"the result stream {self.stream!r} does not take an entry: {reason}"
+        self.result = replace(self.result, outcome=TaskError("reply_to_refused", detail))
+        self.stream = default
+        return True
+
+    def _reduce(self, reason: str) -> bool:
+        """Answer with the reason, and echo nothing."""
+        if self._reduced:
+            return False
+        self._reduced = True
+        code: ErrorCode = "too_large" if any(sign in reason for sign in _OF_THE_SIZE) else "model_failed"
+        outcome = TaskError(code, f"the answer cannot be written: {reason[:_LONGEST_REASON]}")
+        address = Address(str(self.result.address.task_id))
+        self.result = replace(self.result, address=address, outcome=outcome)
+        return True

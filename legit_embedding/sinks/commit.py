@@ -31,7 +31,7 @@ class Batch:
     def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
         self.answers = answers
         self._places: dict[str, int] = {config.tasks: 1}
-        head = (config.group, config.result_maxlen, int(config.delete_on_ack), config.dedupe_s)
+        head = (config.group, config.trim_maxlen, int(config.delete_on_ack), config.dedupe_s)
         self._count = 0
         chunks = [self._pack(answer, worker) for answer in answers]
         self._arguments: list[Argument | Packed] = [*head, Packed(self._count, chunks)]

@@ -6,23 +6,28 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redis.exceptions import (
     AskError,
     ClusterCrossSlotError,
     ClusterDownError,
+    DataError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TryAgainError,
 )
 
+from legit_embedding.errors import TaskError
 from legit_embedding.link import explain
 from legit_embedding.messages import Written
 from legit_embedding.outage import Outage
 from legit_embedding.sinks import separate
 from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, Batch, parse
+from legit_embedding.sinks.dead_letter import DeadLetter
 from legit_embedding.sinks.routing import Router
 
 if TYPE_CHECKING:
@@ -36,11 +41,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_STREAM_IS_BAD = ("WRONGTYPE", "NOPERM")
-"""Refusals that speak of the result stream itself, not of the server's state: waiting mends nothing."""
-
-_SERVER_IS_BUSY = ("BUSY", "MISCONF", "NOREPLICAS")
 _SERVER_STATES = (AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+_SERVER_IS_BUSY = (
+    *("BUSY", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "LOADING", "MASTERDOWN"),
+    *("CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK "),
+)
+"""Refusals that speak of the server as a whole: they are waited out, like a lost connection."""
+
+_LARGE = 512 * 1024
+_LOST_WITH_IT = 3
+"""A server may drop the connection over something large, without a word: so often in a row, and it was that."""
 
 
 class Committer:
@@ -53,6 +63,7 @@ class Committer:
         counters: what to count in.
         backoff: how long to wait between attempts.
         release: told which answers are confirmed, before each one's own callback is.
+        wrote: told the stream of each entry that was written.
     """
 
     def __init__(
@@ -63,15 +74,18 @@ class Committer:
         counters: Counters,
         backoff: Backoff,
         release: Callable[[Sequence[Answer]], None],
+        wrote: Callable[[str], None] = lambda _stream: None,
     ) -> None:
         self._config = config
         self._worker = worker
         self._counters = counters
         self._backoff = backoff
         self._release = release
+        self._wrote = wrote
+        self._dead_letter = DeadLetter(config, worker)
         self._router = Router(config)
         self._outage = Outage(f"writing results to {server}")
-        self._refusal = Outage(f"the result stream {config.results!r} at {server}")
+        self._refusal = Outage(f"the result stream {config.results!r} at {server}", "its tasks go to the dead letter")
         self._recovered = asyncio.Event()
         self._split = False
 
@@ -81,22 +95,45 @@ class Committer:
         return self._refusal.health if self._outage.health.ok else self._outage.health
 
     async def settle(self, link: Link, answers: Sequence[Answer]) -> None:
-        """Return when every one of these answers is confirmed."""
+        """Return when every one of these answers is confirmed, in the dead letter, or its source's again."""
         began = time.monotonic()
-        for answer in answers:
-            self._counters.refused += not answer.route(self._router)
+        try:
+            await self._settle(link, answers)
+        except Exception as error:
+            logger.exception("writing %d answers failed unforeseen", len(answers))
+            for answer in answers:
+                self._give_up(answer, f"{type(error).__name__}: {error}")
+        self._counters.confirmed(time.monotonic() - began)
+
+    async def _settle(self, link: Link, answers: Sequence[Answer]) -> None:
+        answers = [answer for answer in answers if self._route(answer)]
         attempt = 0
         while answers:
-            refused = self._confirm(answers, await self._replies(link, answers))
-            answers = [answer for answer, _ in refused]
-            if not all([self._redirect(answer, reason) for answer, reason in refused]):
+            waiting: list[Answer] = []
+            again: list[Answer] = []
+            for answer, reason in self._confirm(answers, await self._replies(link, answers)):
+                if _blames_the_server(reason):
+                    self._outage.failed(reason)
+                    waiting.append(answer)
+                elif self._has_another_chance(answer, reason):
+                    again.append(answer)
+                else:
+                    await self._bury(link, answer, reason)
+            if waiting:
                 attempt += 1
                 self._counters.retries += 1
                 await link.reset()
                 await asyncio.sleep(self._backoff.delay(attempt))
-        if attempt:
-            self._refusal.over()
-        self._counters.confirmed(time.monotonic() - began)
+            answers = [*waiting, *again]
+
+    def _route(self, answer: Answer) -> bool:
+        try:
+            self._counters.refused += not answer.route(self._router)
+        except Exception as error:
+            logger.exception("no stream could be chosen for the answer to %r", answer.result.address.task_id)
+            self._give_up(answer, f"{type(error).__name__}: {error}")
+            return False
+        return True
 
     async def _replies(self, link: Link, answers: Sequence[Answer]) -> list[bytes]:
         """The script's reply to each answer, after as many attempts as that takes."""
@@ -113,19 +150,31 @@ class Committer:
                 self._split = True
                 logger.warning("task and result streams are in different cluster slots: answers are at least once")
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and shows in the health
-                if _blames_the_batch(error):
-                    return await self._halves(link, answers, error)
                 attempt += 1
+                if _blames_the_batch(error) or await self._is_too_large(link, answers, attempt):
+                    return await self._halves(link, answers, error)
                 await self._wait(link, attempt, error)
             else:
-                self._outage.over()
-                self._recovered.set()
+                if not any(map(_is_held_up, replies)):
+                    self._outage.over()
+                    self._recovered.set()
                 return replies
+
+    async def _is_too_large(self, link: Link, answers: Sequence[Answer], attempt: int) -> bool:
+        """Whether the server is there, and drops the connection whenever it gets this."""
+        if attempt < _LOST_WITH_IT or sum(answer.size for answer in answers) < _LARGE:
+            return False
+        await link.reset()
+        try:
+            await link.call("PING")
+        except (RedisError, OSError):
+            return False
+        return True
 
     async def _halves(self, link: Link, answers: Sequence[Answer], error: Exception) -> list[bytes]:
         """Find the answer for which a batch is refused as a whole, so that it costs itself only."""
         if len(answers) == 1:
-            return [REFUSED + explain(error).encode()]
+            return [REFUSED + _reason(error).encode("utf-8", "replace")]
         middle = len(answers) // 2
         return [*await self._replies(link, answers[:middle]), *await self._replies(link, answers[middle:])]
 
@@ -148,24 +197,62 @@ class Committer:
             (refused if mark == REFUSED else confirmed).append((answer, text))
             self._counters.written += mark == WRITTEN
             self._counters.already += mark == ALREADY
+            if mark == WRITTEN:
+                self._wrote(answer.stream)
         self._release([answer for answer, _ in confirmed])
         for answer, entry_id in confirmed:
             _tell(answer, entry_id)
+        if not self._refusal.health.ok and any(answer.stream == self._config.results for answer, _ in confirmed):
+            self._refusal.over()
         return refused
 
-    def _redirect(self, answer: Answer, reason: str) -> bool:
-        """Answer on the default stream that the chosen one cannot be written; False when that is the default."""
-        default = self._config.results
-        if answer.stream != default and reason.startswith(_STREAM_IS_BAD):
-            logger.warning("the result stream %r of %r: %s", answer.stream, answer.result.address.task_id, reason)
-            answer.redirect(default, reason)
-            self._counters.refused += 1
-            return True
-        self._refusal.failed(f"{answer.stream}: {reason}")
-        return False
+    def _has_another_chance(self, answer: Answer, reason: str) -> bool:
+        stream = answer.stream
+        if not answer.has_another_chance(self._config.results, reason):
+            return False
+        logger.warning("the result stream %r of %r: %s", stream, answer.result.address.task_id, reason)
+        self._counters.refused += 1
+        return True
+
+    async def _bury(self, link: Link, answer: Answer, reason: str) -> None:
+        """Keep the task of an answer that no result stream takes; without the dead letter, its source has it back."""
+        task_id = answer.result.address.task_id
+        said = f"{answer.stream}: {reason}"
+        self._refusal.failed(said)
+        attempt = 0
+        while True:
+            try:
+                kept = await self._dead_letter.keep(link, answer, f"no result stream takes the answer: {said}")
+            except Exception as error:  # noqa: BLE001 - whatever it is, this answer holds nothing up
+                if not _blames_the_batch(error):
+                    attempt += 1
+                    await self._wait(link, attempt, error)
+                    continue
+                self._give_up(answer, f"{said}; the dead letter: {_reason(error)}")
+                return
+            logger.error("the answer to %r is refused (%s): its task is in the dead letter", task_id, said)
+            answer.result = replace(answer.result, outcome=TaskError("dead_letter", f"no stream takes it: {said}"))
+            answer.stream = self._config.dead_letter
+            self._release([answer])
+            _tell(answer, kept)
+            return
+
+    def _give_up(self, answer: Answer, reason: str) -> None:
+        """Let the source have the task of an answer that is written nowhere."""
+        if answer.over:
+            return
+        answer.over = True
+        logger.error("the answer to %r is written nowhere: %s", answer.result.address.task_id, reason)
+        self._release([answer])
+        if answer.unwritten is not None:
+            try:
+                answer.unwritten(reason)
+            except Exception:
+                logger.exception("what waits for the result of %r failed when told", answer.result.address.task_id)
 
 
 def _tell(answer: Answer, entry_id: str) -> None:
+    answer.over = True
     try:
         answer.settled(Written(answer.result, answer.stream, entry_id))
     except Exception:
@@ -175,5 +262,19 @@ def _tell(answer: Answer, entry_id: str) -> None:
 def _blames_the_batch(error: Exception) -> bool:
     """Whether the error speaks of what was sent, so that sending the same again is in vain."""
     if isinstance(error, ResponseError):
-        return not isinstance(error, _SERVER_STATES) and not str(error).startswith(_SERVER_IS_BUSY)
-    return isinstance(error, (ValueError, TypeError, AttributeError))
+        return not isinstance(error, _SERVER_STATES) and not _blames_the_server(explain(error))
+    return isinstance(error, DataError) or not isinstance(error, (RedisError, OSError, EOFError))
+
+
+def _blames_the_server(reason: str) -> bool:
+    """Whether a refusal speaks of the server's state, or of what this worker may do there at all."""
+    return reason.startswith(_SERVER_IS_BUSY) or (reason.startswith("NOPERM") and "permissions to run" in reason)
+
+
+def _is_held_up(reply: bytes) -> bool:
+    mark, text = parse(reply)
+    return mark == REFUSED and _blames_the_server(text)
+
+
+def _reason(error: Exception) -> str:
+    return explain(error) if isinstance(error, RedisError) else f"{type(error).__name__}: {explain(error)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ClusterCrossSlotError
 
+from legit_embedding import json_text
 from legit_embedding.errors import TaskError
 from legit_embedding.link import Script
 from legit_embedding.messages import Address, Result
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.link import Argument, Link
+    from legit_embedding.messages import Origin
     from legit_embedding.sources.entries import Entry
 
 MAX_DELIVERIES = "max_deliveries"
 """The ``dead_reason`` of a task that was tried as often as it may be, and never answered."""
+ANSWER_REFUSED = "answer_refused"
+"""The ``dead_reason`` of a task whose answer no result stream takes."""
 
+PAYLOAD = "payload"
 _MOST_ARGUMENTS = 7000
 """Lua cannot pass more to one call."""
 
@@ -57,10 +62,9 @@ class DeadLetter:
             RedisError: it is not buried, or the outcome is unknown.
         """
         detail = f"it was delivered {entry.deliveries} times, and no worker lived to answer it"
-        dead: list[Argument] = [*fields, *self._epitaph(entry, detail)]
-        answer = Answer.of(
-            Result(Address.read(entry.raw, entry.origin.id), entry.origin, _error(detail)), lambda _: None
-        )
+        dead: list[Argument] = [*fields, *self._epitaph(MAX_DELIVERIES, detail, entry.deliveries, entry.origin)]
+        address = Address.read(entry.raw, entry.origin.id, self._config.max_metadata_bytes)
+        answer = Answer.of(Result(address, entry.origin, _error(detail)), lambda _: None)
         answer.route(self._router)
         answer_fields = _flat({name: wire(value) for name, value in answer.fields(self._worker).items()})
         at_once = self._at_once if len(dead) < _MOST_ARGUMENTS else self._in_turn
@@ -71,12 +75,44 @@ class DeadLetter:
         self.buried += done
         return done
 
+    async def keep(self, link: Link, answer: Answer, reason: str) -> str:
+        """Keep a task whose answer is refused wherever it may be written; its source may acknowledge it then.
+
+        Returns:
+            The id of the entry in the dead letter; empty where another worker has settled the task meanwhile.
+
+        Raises:
+            RedisError: it is not kept, or the outcome is unknown.
+        """
+        origin, config = answer.result.origin, self._config
+        if origin.kind != "stream":
+            return await self._add(link, self._payload(answer), self._epitaph(ANSWER_REFUSED, reason, 1, origin))
+        pending = await link.call("XPENDING", config.tasks, config.group, origin.id, origin.id, 1)
+        if not pending:
+            return ""
+        found = await link.call("XRANGE", config.tasks, origin.id, origin.id)
+        fields = found[0][1] if found else self._payload(answer)
+        kept = await self._add(link, fields, self._epitaph(ANSWER_REFUSED, reason, pending[0][3], origin))
+        await link.call("XACK", config.tasks, config.group, origin.id)
+        await link.call("XDEL", config.tasks, origin.id)
+        return kept
+
+    async def _add(self, link: Link, fields: Sequence[Argument], epitaph: Sequence[Argument]) -> str:
+        entry_id: bytes = await link.call("XADD", self._config.dead_letter, "*", *fields, *epitaph)
+        self.buried += 1
+        return entry_id.decode()
+
+    @staticmethod
+    def _payload(answer: Answer) -> list[Argument]:
+        task = answer.task() if answer.task is not None else {"task_id": answer.result.address.task_id}
+        return [PAYLOAD, wire(json_text.dumps(task))]
+
     async def _at_once(
         self, link: Link, entry_id: str, dead: list[Argument], stream: str, answer: list[Argument]
     ) -> bool:
         config = self._config
         keys: list[Argument] = [config.tasks, config.dead_letter, wire(stream), config.results]
-        head: list[Argument] = [config.group, self._worker, entry_id, config.result_maxlen, len(dead)]
+        head: list[Argument] = [config.group, self._worker, entry_id, config.trim_maxlen, len(dead)]
         return bool(await link.run(SCRIPT, keys, [*head, *dead, *answer]))
 
     async def _in_turn(
@@ -93,13 +129,13 @@ class DeadLetter:
         await link.call("XDEL", config.tasks, entry_id)
         return True
 
-    def _epitaph(self, entry: Entry, detail: str) -> list[Argument]:
+    def _epitaph(self, reason: str, detail: str, deliveries: int, origin: Origin) -> list[Argument]:
         said: dict[str, Argument] = {
-            "dead_reason": MAX_DELIVERIES,
-            "dead_detail": detail,
-            "deliveries": entry.deliveries,
-            "original_stream": self._config.tasks,
-            "original_id": entry.origin.id,
+            "dead_reason": reason,
+            "dead_detail": wire(detail),
+            "deliveries": deliveries,
+            "original_stream": self._config.tasks if origin.kind == "stream" else origin.kind,
+            "original_id": wire(origin.id),
             "dead_at": int(time.time() * 1000),
         }
         return _flat(said)

@@ -19,7 +19,7 @@ class Router:
 
     def __init__(self, config: StreamConfig) -> None:
         self._config = config
-        self._allows = lru_cache(_REMEMBERED)(self._check)
+        self._allows = lru_cache(_REMEMBERED)(config.allows)
 
     def route(self, address: Address) -> tuple[str, TaskError | None]:
         """The stream for this address.
@@ -32,11 +32,6 @@ class Router:
         if self._allows(wanted):
             return wanted, None
         return self._config.results, TaskError("reply_to_refused", self._reason(wanted))
-
-    def _check(self, stream: str) -> bool:
-        # An answer in the task stream would be read as a task, and answered, for ever.
-        ours = stream in {self._config.tasks, self._config.dead_letter}
-        return self._config.allows(stream) and not ours
 
     def _reason(self, stream: str) -> str:
         allowed = ", ".join(self._config.reply_to_allow)

@@ -59,7 +59,7 @@ def _settled(origin: Origin, found: Any) -> bytes:  # noqa: ANN401 - a reply of 
 
 
 def _addition(answer: Answer, config: StreamConfig, worker: str) -> list[Argument]:
-    trim: list[Argument] = ["MAXLEN", "~", config.result_maxlen] if config.result_maxlen else []
+    trim: list[Argument] = ["MAXLEN", "~", config.trim_maxlen] if config.trim_maxlen else []
     fields = [wire(part) for pair in answer.fields(worker).items() for part in pair]
     return ["XADD", wire(answer.stream), *trim, "*", *fields]
 

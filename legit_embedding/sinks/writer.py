@@ -15,6 +15,7 @@ from legit_embedding.outage import Health
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.backlog import Backlog, Limits
 from legit_embedding.sinks.committer import Committer
+from legit_embedding.sinks.room import Room
 from legit_embedding.sinks.stats import Counters
 from legit_embedding.turns import end, run_until
 
@@ -37,8 +38,9 @@ process as much as ten answers do."""
 class StreamWriter:
     """Writes results to their streams and acknowledges their tasks, asynchronously.
 
-    A result that was put leaves in one of two ways: `settled` is called with it once Redis has confirmed it, or
-    `close` returns it, unacknowledged. In between it is tried again for as long as it takes.
+    A result that was put leaves in one of three ways: `settled` is called with it once Redis has confirmed it,
+    `unwritten` is called because neither a result stream nor the dead letter takes it, or `close` returns it,
+    unacknowledged. While the server as a whole takes nothing, it is tried again for as long as that takes.
 
     Args:
         config: the streams.
@@ -67,8 +69,9 @@ class StreamWriter:
         self._timeout_s = timeout_s
         self._backlog = Backlog(self._limits)
         self._counters = Counters()
+        self._room = Room(config, self._tell_room)
         self._committer = Committer(
-            config, worker, public_url(url), self._counters, backoff or Backoff(), self._release
+            config, worker, public_url(url), self._counters, backoff or Backoff(), self._release, self._room.wrote
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = ThreadEvent()
@@ -83,22 +86,37 @@ class StreamWriter:
         self._thread.start()
         self._turns.wait()
 
-    def put(self, result: Result, settled: Callable[[Written], None]) -> None:
+    def put(
+        self,
+        result: Result,
+        settled: Callable[[Written], None],
+        unwritten: Callable[[str], None] | None = None,
+        task: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
         """Take a result; never blocks, and never refuses for want of room (ask `has_room` before taking on work).
 
         Args:
             result: what to write. Where its address is outside the allow-list, ``reply_to_refused`` is written to the
                 default stream instead, and `settled` gets that.
             settled: called once, in the writer's thread, when Redis has confirmed it; must be quick and not raise.
+            unwritten: called instead, with the reason, where it is written nowhere; as quick.
+            task: gives the task object, for the dead letter.
 
         After `close` nothing is taken: `settled` is not called, and the task stays unacknowledged.
         """
-        if self._backlog.put(Answer.of(result, settled)):
+        answer = Answer.of(result, settled)
+        answer.unwritten, answer.task = unwritten, task
+        if self._backlog.put(answer):
             self._in_loop(self._waker.set)
 
     def has_room(self) -> bool:
         """Whether fewer results are unwritten than the limits allow."""
         return self._backlog.has_room()
+
+    @property
+    def results_full(self) -> str:
+        """Which result stream is full of what a consumer group has not read, in a sentence; empty where none is."""
+        return self._room.full
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything put so far is confirmed; False when the timeout came first."""
@@ -145,7 +163,8 @@ class StreamWriter:
         link = Link(self._url, self._timeout_s)
         flights: set[asyncio.Task[Any]] = set()
         try:
-            await run_until(self._closing, [asyncio.create_task(self._send(link, flights))])
+            running = (self._send(link, flights), self._room.watch(link))
+            await run_until(self._closing, [asyncio.create_task(part) for part in running])
         finally:
             await end(flights)
             await link.close()
@@ -173,7 +192,11 @@ class StreamWriter:
             await asyncio.sleep(GATHER_S)
 
     def _release(self, answers: Sequence[Answer]) -> None:
-        if self._backlog.release(answers) and self._on_room is not None:
+        if self._backlog.release(answers):
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self._on_room is not None:
             try:
                 self._on_room()
             except Exception:

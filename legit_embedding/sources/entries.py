@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from legit_embedding import json_text
 from legit_embedding.errors import TaskError
 from legit_embedding.messages import IMAGE_FIELDS, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
 
 PAYLOAD = "payload"
 
@@ -34,28 +37,36 @@ class Entry:
 
     @classmethod
     def read(cls, entry_id: str, fields: Sequence[bytes], deliveries: int = 1) -> Entry:
-        """Read an entry of either layout (CONTRACT section 3).
+        """Read an entry of either layout (CONTRACT section 3); whatever it holds, it becomes an entry.
 
         Args:
             entry_id: its id, which stands in for a missing ``task_id``.
             fields: names and values in turn, as Redis gives them.
             deliveries: how often it was delivered, this time included.
         """
-        # Bytes that are no UTF-8 become surrogates: no model takes them, and an answer that echoes them is exact.
-        texts = [field.decode("utf-8", "surrogateescape") for field in fields]
-        pairs = dict(zip(texts[::2], texts[1::2], strict=True))
-        payload = pairs.pop(PAYLOAD, None)
-        raw, error = _flat(pairs), None
-        if payload is not None:
-            try:
-                raw |= _object(payload)
-            except ValueError as problem:
-                error = TaskError("invalid_task", f"{PAYLOAD}: {problem}")
-        if raw.get("metadata") == []:
-            raw["metadata"] = {}  # PHP writes an empty map so
-        if not raw.get("task_id"):
+        origin = Origin("stream", entry_id)
+        try:
+            raw, error = _task_object(fields)
+        except Exception as problem:
+            logger.exception("the stream entry %s cannot be read", entry_id)
+            raw, error = {}, TaskError("model_failed", f"reading the entry failed: {type(problem).__name__}")
+        if raw.get("task_id") is None or raw["task_id"] == "":
             raw["task_id"] = entry_id
-        return cls(raw, Origin("stream", entry_id), deliveries, error)
+        return cls(raw, origin, deliveries, error)
+
+
+def _task_object(fields: Sequence[bytes]) -> tuple[dict[str, Any], TaskError | None]:
+    # Bytes that are no UTF-8 become surrogates: no model takes them, and an answer that echoes them is exact.
+    texts = [field.decode("utf-8", "surrogateescape") for field in fields]
+    pairs = dict(zip(texts[::2], texts[1::2], strict=True))
+    payload = pairs.pop(PAYLOAD, None)
+    raw, error = _flat(pairs), None
+    if payload is not None:
+        try:
+            raw |= _object(payload)
+        except ValueError as problem:
+            error = TaskError("invalid_task", f"{PAYLOAD}: {problem}")
+    return raw, error
 
 
 def _flat(pairs: dict[str, str]) -> dict[str, Any]:
@@ -64,7 +75,7 @@ def _flat(pairs: dict[str, str]) -> dict[str, Any]:
     absent = ("", "null") if serialized else ("",)
     raw: dict[str, Any] = {}
     for name, value in pairs.items():
-        text = _unquoted(value) if serialized or name != "text" else value
+        text = _unquoted(value) if serialized else value
         if name == "text" or text not in absent:
             raw[name] = _typed(name, text) if name in _TYPED else text
     if raw.get("text") in absent and any(name in raw for name in IMAGE_FIELDS):
@@ -79,32 +90,30 @@ def _typed(name: str, text: str) -> object:
     if name == "return_embedding":
         return _BOOLEANS.get(text.lower(), text)
     try:
-        return _json(text)
+        return json_text.loads(text)
     except ValueError:
         return text
 
 
 def _is_serialized(pairs: dict[str, str]) -> bool:
-    """Whether a serializer wrote these values: then all of them are JSON, and a quoted text is not a quotation."""
-    if not any(value[:1] == '"' for value in pairs.values()):
+    """Whether a serializer wrote these values, as phpredis does with ``SERIALIZER_JSON``.
+
+    That is so where every value is JSON, and one besides ``text`` is a string in quotes: no other plain value is ever
+    in quotes, and a text may be a quotation. All the values of such an entry are decoded; of any other, none is.
+    """
+    if not any(value[:1] == '"' for name, value in pairs.items() if name != "text"):
         return False
     try:
         for value in pairs.values():
-            _json(value)
+            json_text.loads(value)
     except ValueError:
         return False
     return True
 
 
 def _unquoted(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        try:
-            text = _json(value)
-        except ValueError:
-            return value
-        if isinstance(text, str):
-            return text
-    return value
+    decoded = json_text.loads(value) if value[:1] == '"' else value
+    return decoded if isinstance(decoded, str) else value
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -114,8 +123,8 @@ def _object(text: str) -> dict[str, Any]:
         ValueError: there is none; a sentence that says so.
     """
     try:
-        value = _json(text)
-        value = _json(value) if isinstance(value, str) else value
+        value = json_text.loads(text)
+        value = json_text.loads(value) if isinstance(value, str) else value
     except ValueError as error:
         message = f"it is not JSON: {error}"
         raise ValueError(message) from None
@@ -123,16 +132,3 @@ def _object(text: str) -> dict[str, Any]:
         message = f"expected a JSON object, got {type(value).__name__}"
         raise ValueError(message)  # noqa: TRY004 - it speaks of a producer's data, not of an argument
     return value
-
-
-def _json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        message = "it is nested too deeply"
-        raise ValueError(message) from None
-
-
-def _refuse(constant: str) -> None:
-    message = f"{constant} is not a JSON value"
-    raise ValueError(message)

@@ -47,6 +47,8 @@ def _of_links(pipeline: Pipeline) -> Iterator[str]:
     for outage in pipeline.outages:
         if not outage.health.ok:
             yield f"{outage.link} is out of order: {outage.health.error}"
+    if full := pipeline.writer.results_full:
+        yield full
     for source in pipeline.sources:
         health = source.health()
         if not health.ok:

@@ -70,15 +70,24 @@ def shared_args() -> Sequence[str]:
 
 
 @pytest.fixture(scope="module")
+def shared_config() -> dict[str, Any]:
+    """More settings of `shared_worker`; for a module to replace."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def shared_worker(
     shared_url: str,
     shared_models: dict[str, Any],
+    shared_config: dict[str, Any],
     shared_args: Sequence[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Worker]:
     """One ready worker for all the tests of a module: three seconds of a core go into starting each."""
     directory = tmp_path_factory.mktemp("worker")
-    with Worker(shared_url, directory, {"models": shared_models}, args=shared_args, env=TEST_TASKS) as worker:
+    with Worker(
+        shared_url, directory, {"models": shared_models} | shared_config, args=shared_args, env=TEST_TASKS
+    ) as worker:
         yield worker.wait_ready()
 
 

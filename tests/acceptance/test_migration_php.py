@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,17 +14,11 @@ from legit_embedding.migration.share import Subject
 from legit_embedding.migration.store import PlanStore
 from legit_embedding.models.null import expected
 from tests.clients import PREPARE_TEXT
+from tests.php import has_phpredis
 from tests.texts import texts
 
 SCRIPTS = Path(__file__).parents[2] / "docs" / "php"
 DIM = 768
-
-
-def has_phpredis():
-    if shutil.which("php") is None:
-        return False
-    modules = subprocess.run(["php", "-m"], capture_output=True, text=True, check=False).stdout
-    return "redis" in modules.split()
 
 
 pytestmark = pytest.mark.skipif(not has_phpredis(), reason="php with phpredis is not installed (php-cli, php-redis)")

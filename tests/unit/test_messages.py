@@ -18,14 +18,23 @@ GOOD = Embedded("text", "minilm", 2, "base64_fp32", "AAAA")
     [
         ({"text": "x"}, "task_id"),
         ({"task_id": "", "text": "x"}, "task_id"),
-        ({"task_id": 7, "text": "x"}, "task_id"),
+        ({"task_id": True, "text": "x"}, "task_id"),
+        ({"task_id": 1.5, "text": "x"}, "task_id"),
+        ({"task_id": ["a"], "text": "x"}, "task_id"),
+        ({"task_id": 10**600, "text": "x"}, "task_id"),
+        ({"task_id": {"__type__": "uuid", "__value__": {"hex": "00"}}, "text": "x"}, "task_id"),
         ({"task_id": "a"}, "text"),
         ({"task_id": "a", "text": "x", "image_b64": "x"}, "image_b64"),
         ({"task_id": "a", "text": 5}, "text"),
         ({"task_id": "a", "text": "x", "kind": "sound"}, "kind"),
         ({"task_id": "a", "text": "x", "kind": "image"}, "kind"),
         ({"task_id": "a", "text": "x", "metadata": "m"}, "metadata"),
+        ({"task_id": "a", "text": "x", "metadata": [1]}, "metadata"),
         ({"task_id": "a", "text": "x", "deadline": 1.5}, "deadline"),
+        ({"task_id": "a", "text": "x", "deadline": -1}, "deadline"),
+        ({"task_id": "a", "text": "x", "deadline": True}, "deadline"),
+        ({"task_id": "a", "text": "x", "deadline": 10**400}, "deadline"),
+        ({"task_id": "a", "text": "x", "deadline": float("inf")}, "deadline"),
         ({"task_id": "a", "text": "x", "return_embedding": "yes"}, "return_embedding"),
         (None, "task"),
         ([], "task"),
@@ -72,19 +81,47 @@ def test_any_json_is_parsed_or_refused_and_can_be_answered(raw):
 
 
 def test_an_address_keeps_what_is_legible():
-    raw = {"task_id": 5, "reply_to": "s", "app": ["x"], "metadata": {"a": 1}}
-    assert Address.read(raw, "c-1") == Address("c-1", "s", None, {"a": 1})
+    raw = {"task_id": [5], "reply_to": "s", "app": ["x"], "metadata": {"a": 1}}
+    assert Address.read(raw, "c-1") == Address("c-1", "s", None, '{"a":1}')
+
+
+def test_a_number_is_a_task_id_as_its_decimal_text():
+    raw = {"task_id": 42, "text": "x"}
+    assert TaskObject.parse(raw).task_id == Address.read(raw, "c-1").task_id == "42"
+    assert TaskObject.parse({"task_id": 0, "text": "x"}).task_id == "0"
+
+
+@pytest.mark.parametrize("metadata", [{}, [], {"a": [None, 1, 1.5, "é"]}, {"__type__": "Product", "__value__": 3}])
+def test_metadata_are_echoed_as_they_were_sent(metadata):
+    raw = {"task_id": "a", "text": "x", "metadata": metadata}
+    TaskObject.parse(raw)
+    assert json.loads(Address.read(raw, "c-1").metadata) == metadata
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_has_not_is_not_echoed(number):
+    address = Address.read({"task_id": "a", "metadata": {"price": [number]}}, "c-1")
+    assert address.metadata is None
+    assert address.fault.code == "invalid_task"
+    assert address.fault.detail.startswith("metadata: ")
+
+
+def test_metadata_have_a_limit_in_bytes():
+    metadata = {"a": "é" * 10}
+    assert Address.read({"metadata": metadata}, "c-1", 28).fault is None
+    address = Address.read({"metadata": metadata}, "c-1", 27)
+    assert (address.metadata, address.fault.code) == (None, "too_large")
+    assert "streams.max_metadata_bytes" in address.fault.detail
 
 
 def test_a_good_entry():
-    address = Address("t-1", "embedding_results:x", "shop", {"name": "é", "n": [1]})
+    address = Address("t-1", "embedding_results:x", "shop", '{"name":"é","n":[1]}')
     entry = Result(address, CELERY, GOOD, Timings(1, 2, 3)).fields("worker@host")
     assert entry == {
         "task_id": "t-1", "status": "ok", "kind": "text", "model": "minilm", "dim": "2", "encoding": "base64_fp32",
-        "embedding": "AAAA", "app": "shop", "metadata": entry["metadata"], "source": "c-1", "worker": "worker@host",
+        "embedding": "AAAA", "app": "shop", "metadata": address.metadata, "source": "c-1", "worker": "worker@host",
         "prep_ms": "1", "queue_ms": "2", "compute_ms": "3",
     }  # fmt: skip
-    assert json.loads(entry["metadata"]) == address.metadata
 
 
 def test_a_bad_entry_says_why():

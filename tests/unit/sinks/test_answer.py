@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+import pytest
 
 from legit_embedding.config import StreamConfig
 from legit_embedding.errors import TaskError
@@ -17,7 +17,7 @@ def answer(address: Address, outcome: Embedded | TaskError = GOOD) -> Answer:
 
 def test_size_counts_the_vector_and_the_metadata() -> None:
     assert answer(Address("1")).size > 4096
-    assert answer(Address("1", metadata={"x": "y" * 10_000})).size > 14_000
+    assert answer(Address("1", metadata="y" * 10_000)).size > 14_000
     assert answer(Address("1"), TaskError("expired", "late")).size < 4096
 
 
@@ -28,12 +28,25 @@ def test_a_refused_route_replaces_the_outcome() -> None:
     assert refused.fields("w")["error"] == "reply_to_refused"
 
 
-def test_what_cannot_be_written_as_json_becomes_an_error_that_can() -> None:
-    loop: dict[str, Any] = {}
-    loop["loop"] = loop
-    fields = answer(Address("1", app="shop", metadata=loop)).fields("w")
-    assert fields["task_id"] == "1"
-    assert fields["app"] == "shop"
-    assert fields["error"] == "invalid_task"
-    assert fields["detail"].startswith("metadata:")
+def test_a_stream_that_takes_nothing_costs_an_answer_its_stream() -> None:
+    refused = answer(Address("1", reply_to="embedding_results:x", app="shop", metadata="{}"))
+    refused.route(Router(StreamConfig()))
+    assert refused.has_another_chance("embedding_results", "WRONGTYPE ...")
+    fields = refused.fields("w")
+    assert (refused.stream, fields["error"], fields["metadata"]) == ("embedding_results", "reply_to_refused", "{}")
+    assert not refused.has_another_chance("embedding_results", "WRONGTYPE ...")
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("Protocol error: invalid bulk length", "too_large"), ("TypeError: no text", "model_failed")],
+)
+def test_an_answer_that_cannot_be_sent_is_replaced_by_the_reason(reason: str, code: str) -> None:
+    refused = answer(Address("1", reply_to="embedding_results:x", metadata="{}"))
+    refused.route(Router(StreamConfig()))
+    assert refused.has_another_chance("embedding_results", reason)
+    fields = refused.fields("w")
+    assert (refused.stream, fields["task_id"], fields["error"]) == ("embedding_results:x", "1", code)
+    assert reason in fields["detail"]
     assert "metadata" not in fields
+    assert not refused.has_another_chance("embedding_results", reason)

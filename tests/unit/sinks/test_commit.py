@@ -46,7 +46,7 @@ def test_a_batch_is_packed_as_the_protocol_has_it(task_id: str, wire: bytes) -> 
     sent = asyncio.run(Batch(answers, StreamConfig(), "w").commit(cast("Link", Wire())))
     keys = [b"embedding_tasks", b"embedding_results", b"embedding:written:c1", "embedding_results:ä".encode()]
     assert sent[:7] == [b"EVALSHA", b"sha", b"4", *keys]
-    assert sent[7:11] == [b"embedding_workers", b"1000000", b"1", b"3600"]
+    assert sent[7:11] == [b"embedding_workers", b"0", b"1", b"3600"]
     arguments = sent[11:]
     heads, firsts = [], []
     while arguments:

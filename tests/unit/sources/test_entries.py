@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from legit_embedding.errors import TaskError
 from legit_embedding.messages import Address, TaskObject
+from legit_embedding.sources import entries
 from legit_embedding.sources.entries import Entry
 
 ID = "1700000000000-0"
@@ -67,12 +68,21 @@ class TestPhp:
         entry = read({"text": '"hello"', "metadata": json.dumps(json.dumps({"a": 1}))})
         assert entry.raw == {"task_id": ID, "text": "hello", "metadata": {"a": 1}}
 
-    def test_single_values_may_be_in_quotes(self) -> None:
-        entry = read({"task_id": '"42"', "reply_to": '"embedding_results:mine"', "text": "plain"})
-        assert entry.raw == {"task_id": "42", "reply_to": "embedding_results:mine", "text": "plain"}
+    def test_a_number_may_be_among_the_serialized_values(self) -> None:
+        entry = read({"task_id": "42", "text": '"hello"', "app": '"shop"', "deadline": "5", "model": "null"})
+        assert entry.raw == {"task_id": "42", "text": "hello", "app": "shop", "deadline": 5}
 
-    def test_a_quotation_beside_plain_values_stays_a_quotation(self) -> None:
-        assert read({"task_id": "t-1", "text": '"To be or not to be"'}).raw["text"] == '"To be or not to be"'
+    def test_one_plain_value_says_that_all_are(self) -> None:
+        entry = read({"task_id": '"42"', "reply_to": '"embedding_results:mine"', "text": "plain"})
+        assert entry.raw == {"task_id": '"42"', "reply_to": '"embedding_results:mine"', "text": "plain"}
+
+    @pytest.mark.parametrize(
+        "others",
+        [{"task_id": "t-1"}, {"task_id": "42"}, {"metadata": '{"a": 1}', "deadline": "5"}, {}],
+        ids=str,
+    )
+    def test_a_quotation_is_no_sign_of_a_serializer(self, others: dict[str, str | bytes]) -> None:
+        assert read({"text": '"To be or not to be"', **others}).raw["text"] == '"To be or not to be"'
 
     def test_a_payload_may_be_a_json_string(self) -> None:
         assert read({"payload": json.dumps(json.dumps({"text": "hello"}))}).raw["text"] == "hello"
@@ -86,8 +96,9 @@ class TestPhp:
         assert read({"text": "", "image_url": ""}).raw == {"task_id": ID, "text": ""}
 
     @pytest.mark.parametrize("fields", [{"text": "x", "metadata": "[]"}, {"payload": '{"text": "x", "metadata": []}'}])
-    def test_an_empty_map_is_written_as_a_list(self, fields: dict[str, str | bytes]) -> None:
-        assert TaskObject.parse(read(fields).raw).metadata == {}
+    def test_an_empty_list_is_echoed(self, fields: dict[str, str | bytes]) -> None:
+        assert Address.read(read(fields).raw, ID).metadata == "[]"
+        TaskObject.parse(read(fields).raw)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +107,11 @@ class TestPhp:
         ({"text": "x", "deadline": "soon"}, "deadline"),
         ({"text": "x", "deadline": "9" * 5000}, "deadline"),
         ({"text": "x", "return_embedding": "maybe"}, "return_embedding"),
+        ({"text": "x", "deadline": "-1"}, "deadline"),
+        ({"payload": '{"text": "x", "deadline": 1%s}' % ("0" * 5000)}, "deadline"),
+        ({"payload": '{"text": "x", "task_id": false}'}, "task_id"),
+        ({"payload": '{"text": NaN}'}, "text"),
+        ({"text": "x", "metadata": "NaN"}, "metadata"),
         ({"text": "x", "metadata": "{bad"}, "metadata"),
         ({"text": "x", "metadata": "[1]"}, "metadata"),
         ({"text": "x", "metadata": "[" * 100_000}, "metadata"),
@@ -118,7 +134,6 @@ def test_what_does_not_fit_is_named(fields: dict[str, str | bytes], says: str) -
         ("", "not JSON"),
         ("[1]", "expected a JSON object, got list"),
         ("null", "expected a JSON object"),
-        ('{"text": NaN}', "NaN"),
         ("[" * 100_000, "nested too deeply"),
         (b'{"text": "\xff"', "not JSON"),
         ('"\\"{"', "not JSON"),
@@ -151,6 +166,17 @@ def test_what_is_no_text_is_named(fields: dict[str, str | bytes], says: str) -> 
 def test_bytes_that_are_no_text_are_echoed_as_they_were() -> None:
     entry = read({"task_id": b"caf\xe9", "text": "x"})
     assert entry.raw["task_id"].encode("utf-8", "surrogateescape") == b"caf\xe9"
+
+
+def test_whatever_goes_wrong_in_reading_it_is_still_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(pairs: object) -> None:
+        raise KeyError("nobody foresaw this")
+
+    monkeypatch.setattr(entries, "_flat", fail)
+    entry = read({"text": "x"})
+    assert (entry.raw, entry.origin.id) == ({"task_id": ID}, ID)
+    assert entry.error is not None
+    assert entry.error.code == "model_failed"
 
 
 NAMES = st.sampled_from(["task_id", "kind", "text", "image_url", "metadata", "deadline", "payload", "reply_to", "app"])

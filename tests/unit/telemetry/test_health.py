@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Link:
     def __init__(self) -> None:
         self.now = Health()
+        self.results_full = ""
 
     def health(self) -> Health:
         return self.now
@@ -121,6 +122,11 @@ def test_vectors_that_are_none_are_failures_too(works: Works, model: Model) -> N
         assert run(works, number)[0].code == "non_finite"
     settled_in(works, FAILURES)
     assert problems(works) == [f"the model images has failed {FAILURES} times in a row"]
+
+
+def test_a_result_stream_that_is_full(works: Works) -> None:
+    works.writer.results_full = "results_full: the result stream 'r' ..."
+    assert problems(works) == ["results_full: the result stream 'r' ..."]
 
 
 def test_links_that_are_down(works: Works) -> None:

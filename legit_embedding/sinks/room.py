@@ -1,0 +1,103 @@
+"""Room in the result streams: nothing that a consumer group has not acknowledged is trimmed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError, ResponseError
+
+from legit_embedding.link import Script, explain
+from legit_embedding.sinks.commit import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from legit_embedding.config import StreamConfig
+    from legit_embedding.link import Link
+
+logger = logging.getLogger(__name__)
+
+SCRIPT = Script(files(__package__).joinpath("room.lua").read_text(encoding="utf-8"))
+
+CHECK_S = 1.0
+"""How often the streams that were written to are looked at. It costs one round trip each, whatever was written; a
+stream exceeds its limit by what the fleet writes meanwhile, since the check trims and the writes do not."""
+_SHARE = 16
+"""A stream is looked at sooner when so much of its limit was written: one part in this many."""
+
+
+class Room:
+    """Watches the result streams this worker writes to, while ``streams.overflow`` is ``wait``.
+
+    Args:
+        config: the streams.
+        on_room: called when a stream that was full has room again.
+    """
+
+    def __init__(self, config: StreamConfig, on_room: Callable[[], None]) -> None:
+        self._limit = config.result_maxlen
+        self._watches = config.overflow == "wait" and config.result_maxlen > 0
+        self._on_room = on_room
+        self._soon = asyncio.Event()
+        self._written = dict.fromkeys((config.results, *config.routes.values()), 0)
+        self._full: dict[str, str] = {}
+        self._refused: set[str] = set()
+        self.full = ""
+        """Which stream is full, and who holds it up, in a sentence; empty where none is."""
+
+    def wrote(self, stream: str) -> None:
+        """Note an entry. In the loop that watches."""
+        if self._watches:
+            written = self._written[stream] = self._written.get(stream, 0) + 1
+            if written * _SHARE >= self._limit:
+                self._soon.set()
+
+    async def watch(self, link: Link) -> None:
+        """Look after the streams until cancelled."""
+        while self._watches:
+            streams, self._written = [*self._written, *self._full], {}
+            for stream in dict.fromkeys(streams):
+                await self._check(link, stream)
+            with suppress(TimeoutError):
+                # A full stream may be written to for as long as the work in progress lasts: no need to hurry then.
+                await asyncio.wait_for(asyncio.Event().wait() if self._full else self._soon.wait(), CHECK_S)
+            self._soon.clear()
+
+    async def _check(self, link: Link, stream: str) -> None:
+        try:
+            holder = (await link.run(SCRIPT, [wire(stream)], [self._limit])).decode("utf-8", "replace")
+        except ResponseError as error:
+            if stream not in self._refused:
+                self._refused.add(stream)
+                logger.warning("the result stream %r cannot be trimmed: %s", stream, explain(error))
+            return
+        except (RedisError, OSError):
+            self._written.setdefault(stream, 0)  # the writer says that the server is away; it is looked at again
+            return
+        if holder:
+            self._fill(stream, holder)
+        elif self._full.pop(stream, None) is not None:
+            self._say()
+            logger.warning("the result stream %r has room again", stream)
+            self._on_room()
+
+    def _fill(self, stream: str, holder: str) -> None:
+        known = self._full.get(stream)
+        self._full[stream] = holder
+        self._say()
+        if known != holder:
+            logger.warning("%s; no more tasks are read", self.full)
+
+    def _say(self) -> None:
+        self.full = next(
+            (
+                f"results_full: the result stream {stream!r} is at its limit of {self._limit} entries, "
+                f"and its group {holder!r} has not acknowledged the oldest"
+                for stream, holder in self._full.items()
+            ),
+            "",
+        )
