@@ -161,7 +161,10 @@ def _same(raw, kept):
     return any(isinstance(tag, str) and tag and tag in each for each in kept)
 
 
-@pytest.mark.parametrize("celery_id", [42, [1], {"a": 1}, None, ABSENT, True, ""], ids=str)
+IDS = {"a number": 42, "a list": [1], "an object": {"a": 1}, "null": None, "absent": ABSENT, "true": True, "empty": ""}
+
+
+@pytest.mark.parametrize("celery_id", IDS.values(), ids=IDS)
 def test_an_id_of_the_wrong_type(shared_worker, shared_client, push, celery_id):
     raw = json.loads(changed(("headers", "id"), celery_id))
     task_id = f"id-{uuid.uuid4()}"
