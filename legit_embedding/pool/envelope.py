@@ -8,6 +8,8 @@ import json
 import math
 from typing import Any
 
+from celery.exceptions import InvalidTaskError
+
 Envelope = dict[str, Any]
 
 _TIME_HEADERS = ("eta", "expires")
@@ -16,7 +18,7 @@ _PARTS = 3
 """The body of a task message: its arguments, its keywords, and what is called after it."""
 
 
-class MalformedError(ValueError):
+class MalformedError(InvalidTaskError):
     """A message that cannot be a task, with the part that does not fit."""
 
 

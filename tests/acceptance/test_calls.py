@@ -160,7 +160,7 @@ UNREADABLE = {
     "arguments that are text": (body("x", {}), "application/json", {}, None, "args"),
     "keywords that are a list": (body([TEXT], [1]), "application/json", {}, "a", "kwargs"),
     "an expiry that is no date": (body([TEXT], {}), "application/json", {"expires": "soon"}, "a", "expires"),
-    "an ETA of the wrong type": (body([TEXT], {}), "application/json", {"eta": {"at": 1}}, "a", "ETA"),
+    "an ETA of the wrong type": (body([TEXT], {}), "application/json", {"eta": {"at": 1}}, "a", "eta"),
 }
 
 
