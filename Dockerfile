@@ -14,6 +14,7 @@ COPY pyproject.toml README.md LICENSE ./
 RUN mkdir legit_embedding && echo '__version__ = "0"' > legit_embedding/__init__.py \
     && pip install -c constraints.txt . \
     && pip uninstall --yes legit-embedding && rm -r legit_embedding
+COPY gpubatch.py ./
 COPY legit_embedding legit_embedding
 RUN pip install --no-deps . && rm -r legit_embedding
 # The deployment's profile; mount another one here.
