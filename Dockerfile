@@ -10,7 +10,7 @@ WORKDIR /app
 # From what changes least to what changes most: torch with its CUDA libraries, the other packages, this one.
 COPY constraints.txt ./
 RUN pip install -c constraints.txt torch torchvision
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE gpubatch.py ./
 RUN mkdir legit_embedding && echo '__version__ = "0"' > legit_embedding/__init__.py \
     && pip install -c constraints.txt . \
     && pip uninstall --yes legit-embedding && rm -r legit_embedding

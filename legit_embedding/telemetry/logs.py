@@ -73,8 +73,13 @@ def escape_traceback(text: str, error: BaseException | None) -> str:
     for each in _with_causes(error):
         for own in (f": {each}", *(note for note in map(str, getattr(each, "__notes__", ())) if note.strip())):
             if _CONTROL.search(own):
-                text = text.replace(own, escape(own))
+                text = re.sub(_in_a_group(own), lambda _, own=own: escape(own), text)  # type: ignore[misc]
     return _CONTROL_BUT_LINES.sub(_escaped, text)
+
+
+def _in_a_group(text: str) -> str:
+    """A pattern of the text as a traceback shows it, in a group of errors with a margin before each line."""
+    return r"\n[ |]*".join(map(re.escape, text.split("\n")))
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

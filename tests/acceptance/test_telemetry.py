@@ -243,8 +243,8 @@ class TestBatching:
         [
             ({"model": "nobody", "weight": 2}, "there is no model 'nobody'; there are null-text, null-image, faulty"),
             ({"model": "null-text"}, "nothing to change"),
-            ({"model": "null-text", "weight": 0}, "a weight is a number above zero"),
-            ({"model": "null-text", "weight": "nan"}, "a weight is a number above zero"),
+            ({"model": "null-text", "weight": 0}, "a number from 0.001 to 1000"),
+            ({"model": "null-text", "weight": "nan"}, "a number from 0.001 to 1000"),
             ({"model": "null-text", "linger_ms": -1}, "a time from 0 to"),
             ({"model": "null-text", "max_batch": 0}, "a whole number from 1"),
             ({"model": "null-text", "max_batch": "many"}, "max_batch=many"),

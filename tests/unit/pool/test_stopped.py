@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from legit_embedding.celery import app
+from legit_embedding.pool import TaskPool
+
+
+def test_a_pool_that_is_stopped_takes_no_task():
+    pool = TaskPool(1, app=app)
+    ran = []
+    pool.on_apply(ran.append, (1,))
+    assert pool.info["processes"] == [os.getpid()]
+    pool.on_stop()
+    assert ran == [1]
+    with pytest.raises(RuntimeError, match="stopped"):
+        pool.on_apply(ran.append, (2,))
