@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from legit_embedding.models.base import Backend
 
 SURVEY_S = 1.5
-"""How long one model is measured; the last batch begins before that."""
+"""How long one model is measured, warming up left out; the last batch begins before that."""
 BATCH_S = 2.0
 """How long one batch should hold the device at most: nothing else reaches it meanwhile. Only a slow device, a CPU say,
 is that slow below the knee, and there larger batches would not be faster."""
@@ -31,6 +31,10 @@ _PAST_KNEE = 2
 _FIRST_COST = {"image": 1, "text": 64}
 _SPEED_GAIN = 1.015
 _HASTY_POINTS = 2
+_OUT_OF_LINE = 3.0
+"""A batch of twice the cost takes twice the time; one that takes more than this has paid for something else as well."""
+_TOKEN_BYTES = 16
+"""A token's id and mask, as they are copied to the device: a batch takes at least its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
         image: the bytes of one image's array, for an estimate where nothing was measured.
     """
     measured = [(float(point.cost), float(point.bytes)) for point in points if point.bytes is not None]
-    used = fit_bytes(measured) if measured else estimate_bytes(kind, image)
+    least = image if kind == "image" else _TOKEN_BYTES
+    used = fit_bytes(measured, least) if measured else estimate_bytes(kind, image)
     speeds = {point.cost: point.cost / point.seconds for point in points}
     best = max(speeds.values())
     enough = [cost for cost, speed in speeds.items() if speed >= KNEE * best]
@@ -115,12 +120,15 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
 def survey(device: Device, backend: Backend, forward: Forward, budget: float) -> list[Point]:
     """Measure batches of doubling cost until speed or memory ends, or time is up.
 
-    Where the device is not to be measured thoroughly, two costs: enough to know what a batch takes of time.
+    Where the device is not to be measured thoroughly, two costs: enough to know what a batch takes of time. The first
+    batch of all is not measured: it loads the libraries and makes their workspaces.
     """
-    cost, started = _FIRST_COST[backend.kind], time.monotonic()
+    cost = _FIRST_COST[backend.kind]
+    run(device, backend, forward, backend.samples(cost))
+    started = time.monotonic()
     points: list[Point] = []
     while len(points) < _HASTY_POINTS or (device.thorough and _worth_another(points, budget, started)):
-        points.append(_measure(device, backend, forward, cost))
+        points.append(_measure(device, backend, forward, cost, points[-1] if points else None))
         cost *= 2
     return points
 
@@ -133,13 +141,17 @@ def _worth_another(points: Sequence[Point], budget: float, started: float) -> bo
     return len(speeds) < 3 or speeds[-1] > _SPEED_GAIN * speeds[-3]  # noqa: PLR2004 - two doublings without a gain
 
 
-def _measure(device: Device, backend: Backend, forward: Forward, cost: int) -> Point:
+def _measure(device: Device, backend: Backend, forward: Forward, cost: int, before: Point | None) -> Point:
     arrays = backend.samples(cost)
     device.watch_peak()
     seconds = run(device, backend, forward, arrays)
     peak = device.peak_bytes()
-    # The first batch of a shape pays for allocations and for choosing kernels. A slow one need not be that exact.
-    repeats = 0 if seconds > SURVEY_S / 4 else 2
+    # The first batch of a shape pays for allocations and for choosing kernels. A slow one need not be that exact, unless
+    # it is far slower than the batch before it says.
+    if seconds <= SURVEY_S / 4:
+        repeats = 2
+    else:
+        repeats = 1 if before is not None and seconds > _OUT_OF_LINE * before.seconds else 0
     seconds = min([seconds, *(run(device, backend, forward, arrays) for _ in range(repeats))])
     return Point(len(arrays), batch_cost(backend.kind, arrays), max(seconds, 1e-9), peak)
 
