@@ -108,6 +108,8 @@ class EngineConfig(_Section):
     memory_fraction: Annotated[float, Field(gt=0, le=0.95)] = 0.8
     max_in_flight: PositiveInt = 4096
     compile: bool = False
+    cudnn_attention: bool = False
+    """Whether attention may run on cuDNN, which plans anew for every shape."""
     stall_exit_s: PositiveFloat | None = None
     """The process ends when nothing has moved on the device for so long; None: that only shows in its health."""
 

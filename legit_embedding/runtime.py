@@ -44,9 +44,11 @@ def start(
     Raises:
         ConfigError: a setting or a model that the worker cannot start with.
     """
+    from legit_embedding.engine.allocator import expand_segments
     from legit_embedding.prep.cpus import wait_asleep
 
     wait_asleep()
+    expand_segments()
     # Loads torch, which producers that only import the tasks do not need.
     from legit_embedding.pipeline import Pipeline
     from legit_embedding.telemetry.presence import Presence

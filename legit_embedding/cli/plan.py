@@ -44,6 +44,9 @@ def measure(settings: Settings) -> dict[str, Plan]:
     Raises:
         ConfigError: a model or the device cannot be used.
     """
+    from legit_embedding.engine.allocator import expand_segments
+
+    expand_segments()
     from legit_embedding.engine.device import open_device
     from legit_embedding.engine.engine import Engine
     from legit_embedding.models.registry import Registry

@@ -10,6 +10,7 @@ from legit_embedding.engine import startup
 from legit_embedding.engine.answers import CANCELLED, Answers
 from legit_embedding.engine.custody import Custody
 from legit_embedding.engine.device import open_device
+from legit_embedding.engine.kernels import choose_attention
 from legit_embedding.engine.lane import Lane
 from legit_embedding.engine.loop import Loop
 from legit_embedding.engine.stats import EngineStats
@@ -181,6 +182,7 @@ class Engine:
         return Lane(name, backend, self._answers, WAITING_BYTES, self._config.max_in_flight, self._room)
 
     def _open(self) -> Device:
+        choose_attention(cudnn=self._config.cudnn_attention)
         device = self._open_device(self._device_name)
         try:
             startup.prepare(device, list(self._lanes.values()), self._config, self._precision)

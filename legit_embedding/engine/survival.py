@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 RETRY_DELAYS_S = (0.05, 0.25, 1.0)
 """Waits before an item that ran out of memory all alone is tried again, in seconds."""
 
-_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
+_ALLOCATIONS = ("_status_alloc_failed", "allocation_failed")  # cuBLAS and cuDNN 8; cuDNN 9
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", *_ALLOCATIONS)
 _DEVICE_SIGNS = ("cuda error", "cudnn error", "cudnn_status", "cublas_status", "cusolver", "device-side assert")
 _ACCELERATOR_ERROR: type[BaseException] = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)  # torch >= 2.8
 _DETAIL_LENGTH = 300

@@ -15,6 +15,8 @@ MEMORY = [
     RuntimeError(
         "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
     ),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("cuda runtime error (2) : CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
 ]
 DEVICE = [
