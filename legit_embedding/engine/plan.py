@@ -146,8 +146,8 @@ def _measure(device: Device, backend: Backend, forward: Forward, cost: int, befo
     device.watch_peak()
     seconds = run(device, backend, forward, arrays)
     peak = device.peak_bytes()
-    # The first batch of a shape pays for allocations and for choosing kernels. A slow one need not be that exact, unless
-    # it is far slower than the batch before it says.
+    # The first batch of a shape pays for allocations and for choosing kernels. A slow one need not be that exact,
+    # unless it is far slower than the batch before it lets expect.
     if seconds <= SURVEY_S / 4:
         repeats = 2
     else:

@@ -6,7 +6,8 @@ thread has initialised CUDA, tensors no longer pass through any of that: so a gu
 function it calls, for a CUDA device among the arguments, for pinned memory, and for a CUDA tensor that comes out. That
 costs it about two microseconds a call, and the other threads nothing.
 
-What is not seen: CUDA used behind torch's back by another library, most of ``torch._C``, and a bare ``torch.Stream`` or ``torch.Generator``.
+What is not seen: CUDA used behind torch's back by another library, most of ``torch._C``, and a bare ``torch.Stream`` or
+``torch.Generator``.
 """
 
 from __future__ import annotations
