@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from legit_embedding.engine import compiled
-from legit_embedding.engine.plan import make_plan, survey
+from legit_embedding.engine.host_reads import HostReads
+from legit_embedding.engine.plan import make_plan, run, survey
 from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     import torch
 
     from legit_embedding.config import EngineConfig
-    from legit_embedding.engine.device import Device, Forward
+    from legit_embedding.engine.device import Device, Forward, Tensors
     from legit_embedding.engine.lane import Lane
     from legit_embedding.models.base import Backend
 
 logger = logging.getLogger(__name__)
+
+_FEW = {"image": 2, "text": 64}
+"""What a batch costs that is only to be looked at."""
 
 
 def prepare(device: Device, lanes: Sequence[Lane], config: EngineConfig, precision: str) -> None:
@@ -59,9 +63,27 @@ def _load(device: Device, backend: Backend, dtype: torch.dtype) -> int:
     return max(0, device.used_bytes() - before)
 
 
+def _look_for_reads(device: Device, backend: Backend) -> None:
+    """Warn of a model whose forward pass waits for the device: its host can't launch ahead."""
+    reads = HostReads()
+
+    def forward(inputs: Tensors) -> torch.Tensor:
+        with reads:
+            return backend.forward(inputs)
+
+    run(device, backend, forward, backend.samples(_FEW[backend.kind]))
+    if reads.found:
+        logger.warning(
+            "Model %s reads from the device in each forward pass (%s): the device waits for the host meanwhile",
+            *(backend.name, ", ".join(sorted(set(reads.found)))),
+        )
+
+
 def _open(device: Device, lane: Lane, weights: int, budget: float, config: EngineConfig) -> None:
     backend = lane.backend
     forward: Forward = compiled.for_any_shape(device, backend) if config.compile else backend.forward
+    if device.thorough:
+        _look_for_reads(device, backend)
     points = survey(device, backend, forward, budget)
     image = backend.samples(1)[0].nbytes
     plan = make_plan(lane.name, lane.kind, weights, points, budget, image)
