@@ -29,7 +29,7 @@ def plan(as_json: bool) -> None:
     \b
     --json prints
       {MODEL: {"kind", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
-               "largest", "knee", "speed", …}}
+               "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"}, …}}
     """
     plans = measure(load_settings())
     if as_json:
@@ -66,13 +66,20 @@ def table(plans: dict[str, Plan]) -> Table:
     """The plans for people."""
     from rich.table import Table
 
-    shown = Table(title="Batches")
+    shown = Table(title="Batches", caption=_where(plans))
     shown.add_column("model")
     for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s"):
         shown.add_column(column, justify="right")
     for name, each in plans.items():
         shown.add_row(name, *map(_text, _figures(each)))
     return shown
+
+
+def _where(plans: dict[str, Plan]) -> str:
+    choice = next((each.device for each in plans.values() if each.device is not None), None)
+    if choice is None:
+        return ""
+    return f"{' '.join(filter(None, [choice.device, choice.name, choice.uuid]))}: {choice.why}"
 
 
 def _figures(each: Plan) -> tuple[Any, ...]:

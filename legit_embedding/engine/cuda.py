@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.device import Forward, Tensors
 
 _SLOTS = 3
@@ -24,9 +25,10 @@ class CudaDevice:
 
     thorough = True
 
-    def __init__(self, index: int) -> None:
-        torch.cuda.set_device(index)
-        self.torch_device = torch.device("cuda", index)
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.torch_device = torch.device(choice.device)
+        torch.cuda.set_device(self.torch_device)
         self._ring = PinnedRing(_SLOTS)
         self._inward = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._compute = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]

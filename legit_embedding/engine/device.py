@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from legit_embedding.engine.choice import Choice, choose
 from legit_embedding.engine.memory import CPU_BATCH_BYTES
-from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Forward = Callable[[Tensors], torch.Tensor]
 
 _STOP_S = 2.0
+_CPU = Choice("cpu", "the settings say so")
 
 
 class Pending(Protocol):
@@ -45,6 +46,8 @@ class Device(Protocol):
     """
 
     torch_device: torch.device
+    choice: Choice
+    """Which device this is, and why this one."""
     thorough: bool
     """Whether it pays to look for each model's knee here before the start."""
 
@@ -94,23 +97,21 @@ def open_device(name: str, *, thorough: bool = False) -> Device:
         thorough: look for each model's knee on a CPU too, as is always done on a GPU: for a plan.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or ``auto`` finds a GPU that torch can't use.
     """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return CpuDevice(thorough=thorough)
+    choice = choose(name)
+    if choice.device == "cpu":
+        return CpuDevice(thorough=thorough, choice=choice)
     from legit_embedding.engine.cuda import CudaDevice
 
-    index = torch.device("cuda:0" if name == "auto" else name).index or 0
-    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
-        message = f"device: {name!r} is set, but torch sees {torch.cuda.device_count()} CUDA devices"
-        raise ConfigError(message)
-    return CudaDevice(index)
+    return CudaDevice(choice)
 
 
 class CpuDevice:
     """The CPU behind the interface of an asynchronous device: a thread of its own takes the place of the stream."""
 
-    def __init__(self, batch_bytes: int = CPU_BATCH_BYTES, *, thorough: bool = False) -> None:
+    def __init__(self, batch_bytes: int = CPU_BATCH_BYTES, *, thorough: bool = False, choice: Choice = _CPU) -> None:
+        self.choice = choice
         self.thorough = thorough
         self.torch_device = torch.device("cpu")
         self._batch_bytes = batch_bytes

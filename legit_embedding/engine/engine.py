@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from legit_embedding.config import EngineConfig
+    from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.delivery import Delivery
     from legit_embedding.engine.device import Device
     from legit_embedding.engine.plan import Plan
@@ -66,6 +67,7 @@ class Engine:
         self._open_device = open_device
         self._on_room = on_room
         self._on_fatal = on_fatal
+        self._choice: Choice | None = None
         self._answers = Answers()
         self._custody = Custody(self._answers)
         self._lanes = {name: self._lane(name, backend) for name, backend in backends.items()}
@@ -118,6 +120,11 @@ class Engine:
         """What was measured of each model; after the start."""
         return {name: lane.plan for name, lane in self._lanes.items()}
 
+    @property
+    def choice(self) -> Choice | None:
+        """Which device it computes on, and why; None until it is opened."""
+        return self._choice
+
     def stats(self) -> EngineStats:
         """The counters of this moment."""
         device_s = sum(lane.counters.device_s for lane in self._lanes.values())
@@ -131,6 +138,7 @@ class Engine:
             on_device=len(self._loop.runway),
             turned_at=self._loop.turned_at,
             memory=self._loop.memory,
+            device=self._choice,
         )
 
     def info(self) -> dict[str, Any]:
@@ -184,6 +192,9 @@ class Engine:
     def _open(self) -> Device:
         choose_attention(cudnn=self._config.cudnn_attention)
         device = self._open_device(self._device_name)
+        self._choice = choice = device.choice
+        shown = " ".join(filter(None, [choice.device, choice.name, choice.uuid]))
+        logger.info("The device is %s: %s", shown, choice.why)
         try:
             startup.prepare(device, list(self._lanes.values()), self._config, self._precision)
         except BaseException:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from legit_embedding.config import Kind
+    from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.device import Device, Forward
     from legit_embedding.models.base import Backend
 
@@ -65,6 +66,8 @@ class Plan:
     """The smallest cost that reaches 97% of the best speed; None where it was not looked for."""
     speed: float
     """The best speed seen, in cost a second."""
+    device: Choice | None = None
+    """Where it was measured."""
 
     def target(self, pace: float = 1.0) -> int:
         """The cost at which a batch is full: larger ones would not be faster, or hold the device too long, or not fit.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from legit_embedding.engine import compiled
@@ -86,7 +87,7 @@ def _open(device: Device, lane: Lane, weights: int, budget: float, config: Engin
         _look_for_reads(device, backend)
     points = survey(device, backend, forward, budget)
     image = backend.samples(1)[0].nbytes
-    plan = make_plan(lane.name, lane.kind, weights, points, budget, image)
+    plan = replace(make_plan(lane.name, lane.kind, weights, points, budget, image), device=device.choice)
     if config.compile and lane.kind == "image":
         full = min(plan.target(), lane.max_batch or plan.target())
         forward = compiled.for_fixed_shapes(device, backend, forward, full)
