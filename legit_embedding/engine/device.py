@@ -88,6 +88,13 @@ class Device(Protocol):
     def close(self) -> None:
         """Give up what the device holds besides the models."""
 
+    def abandon(self, *held: object) -> None:
+        """Called instead of `close` when the engine has failed: the device may be broken for good.
+
+        Args:
+            held: what refers to batches in flight. On a broken GPU it must not be freed.
+        """
+
 
 def open_device(name: str, *, thorough: bool = False) -> Device:
     """Open ``auto``, ``cpu`` or ``cuda:N``. Called by the loop's thread: this is where a CUDA context comes from.
@@ -166,6 +173,10 @@ class CpuDevice:
         self._launched.put(None)
         # Waited for, because a thread that is inside torch when the interpreter ends aborts the process.
         self._stream.join(_STOP_S)
+
+    def abandon(self, *held: object) -> None:  # noqa: ARG002 - the protocol's signature
+        """A CPU's memory can be freed at any time."""
+        self.close()
 
     def _run(self) -> None:
         while (pending := self._launched.get()) is not None:

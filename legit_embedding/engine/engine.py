@@ -14,6 +14,7 @@ from legit_embedding.engine.kernels import choose_attention
 from legit_embedding.engine.lane import Lane
 from legit_embedding.engine.loop import Loop
 from legit_embedding.engine.stats import EngineStats
+from legit_embedding.engine.survival import is_lost
 from legit_embedding.errors import ConfigError, ErrorCode, TaskError
 
 if TYPE_CHECKING:
@@ -197,8 +198,11 @@ class Engine:
         logger.info("The device is %s: %s", shown, choice.why)
         try:
             startup.prepare(device, list(self._lanes.values()), self._config, self._precision)
-        except BaseException:
-            device.close()
+        except BaseException as error:
+            if is_lost(error, device):
+                device.abandon(error)
+            else:
+                device.close()
             raise
         return device
 

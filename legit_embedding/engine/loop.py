@@ -145,7 +145,11 @@ class Loop:
         if cause is not None:
             self._on_fatal(cause)
         self._completions.stop()
-        self._device.close()
+        if cause is None:
+            self._device.close()
+        else:
+            # The cause's frames hold the batch that failed, and this loop all the others.
+            self._device.abandon(self, cause)
 
     def _turn(self) -> None:
         self.turned_at = now = time.monotonic()

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+
+def pinned(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Host memory that the device copies from and to by itself."""
+    return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
 class PinnedSlot:
@@ -29,9 +34,8 @@ class PinnedSlot:
         size = prod(tensor.shape) * tensor.element_size()
         buffer = self._buffers.get(name)
         if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = torch.empty(_rounded(size), dtype=torch.uint8, pin_memory=True)
-        pinned = buffer[:size].view(tensor.dtype).view(tensor.shape)
-        return pinned.copy_(tensor)
+            buffer = self._buffers[name] = pinned((_rounded(size),), torch.uint8)
+        return buffer[:size].view(tensor.dtype).view(tensor.shape).copy_(tensor)
 
     def busy_until(self, copied: torch.cuda.Event) -> None:
         """The slot may be used again after this event."""
