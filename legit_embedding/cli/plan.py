@@ -29,7 +29,8 @@ def plan(as_json: bool) -> None:
     \b
     --json prints
       {MODEL: {"kind", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
-               "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"}, …}}
+               "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"},
+               "compiled", "start_s": {"load", "measure", "compile"}, …}}
     """
     plans = measure(load_settings())
     if as_json:
@@ -68,7 +69,7 @@ def table(plans: dict[str, Plan]) -> Table:
 
     shown = Table(title="Batches", caption=_where(plans))
     shown.add_column("model")
-    for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s"):
+    for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s", "start s"):
         shown.add_column(column, justify="right")
     for name, each in plans.items():
         shown.add_row(name, *map(_text, _figures(each)))
@@ -84,7 +85,7 @@ def _where(plans: dict[str, Plan]) -> str:
 
 def _figures(each: Plan) -> tuple[Any, ...]:
     weights, per_cost = each.weights_bytes / _MEGABYTE, each.bytes.slope / 1024
-    return weights, per_cost, each.largest, each.knee, each.target(), each.speed
+    return weights, per_cost, each.largest, each.knee, each.target(), each.speed, sum(each.start_s.values())
 
 
 def _text(value: float | None) -> str:

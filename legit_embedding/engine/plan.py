@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.engine.answers import Vectors
@@ -11,14 +12,14 @@ from legit_embedding.engine.memory import Line, estimate_bytes, fit_bytes, fit_l
 from legit_embedding.engine.packer import MAX_ITEMS, padded_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from legit_embedding.config import Kind
     from legit_embedding.engine.choice import Choice
-    from legit_embedding.engine.device import Device, Forward
+    from legit_embedding.engine.device import Device, Forward, Pending
     from legit_embedding.models.base import Backend
 
 SURVEY_S = 1.5
@@ -36,6 +37,14 @@ _OUT_OF_LINE = 3.0
 """A batch of twice the cost takes twice the time; one that takes more than this has paid for something else as well."""
 _TOKEN_BYTES = 16
 """A token's id and mask, as they are copied to the device: a batch takes at least its inputs."""
+
+
+class Compilation(StrEnum):
+    """How a model's forward pass is compiled."""
+
+    NO = "no"
+    BY_BLOCKS = "by blocks"
+    WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,10 @@ class Plan:
     """The best speed seen, in cost a second."""
     device: Choice | None = None
     """Where it was measured."""
+    compiled: Compilation = Compilation.NO
+    """How its forward pass is compiled."""
+    start_s: Mapping[str, float] = field(default_factory=dict)
+    """The seconds that its start took, by what they were spent on."""
 
     def target(self, pace: float = 1.0) -> int:
         """The cost at which a batch is full: larger ones would not be faster, or hold the device too long, or not fit.
@@ -165,12 +178,17 @@ def run(device: Device, backend: Backend, forward: Forward, arrays: Sequence[NDA
     Raises:
         ValueError: the model does not answer with one finite vector of its dimension an item.
     """
-    pending = device.launch(forward, device.stage(backend.collate(arrays)))
+    pending = launch(device, backend, forward, arrays)
     vectors = Vectors(pending.wait(), len(arrays), backend.dim)
     if not all(vectors.finite):
         message = "the vectors of its own samples hold a NaN or an infinity"
         raise ValueError(message)
     return pending.seconds
+
+
+def launch(device: Device, backend: Backend, forward: Forward, arrays: Sequence[NDArray[np.generic]]) -> Pending:
+    """Give one batch to the device."""
+    return device.launch(forward, device.stage(backend.collate(arrays)))
 
 
 def batch_cost(kind: Kind, arrays: Sequence[NDArray[np.generic]]) -> int:
