@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 
 from legit_embedding.engine import wreck
-from legit_embedding.engine.staging import PinnedRing, pinned
+from legit_embedding.engine.plan import MOST_IN_FLIGHT
+from legit_embedding.engine.staging import PinnedRing, PinnedSlot, pinned
+from legit_embedding.models.stacking import stacking_into
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
     from numpy.typing import NDArray
 
     from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.device import Forward, Tensors
 
-_SLOTS = 3
-"""One batch that computes, one that waits behind it, one that is being filled."""
+_SLOTS = MOST_IN_FLIGHT + 1
+"""One for each batch on the device, and one that is being filled."""
 
 
 class CudaDevice:
@@ -35,6 +39,7 @@ class CudaDevice:
         self._compute = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._outward = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._held = 0
+        self._slot: PinnedSlot | None = None
 
     def dtype(self, precision: str) -> torch.dtype:
         """Bfloat16 where the device has it, else float16, unless a precision is asked for by name."""
@@ -43,9 +48,14 @@ class CudaDevice:
             return named[precision]
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
+    def collating(self) -> AbstractContextManager[None]:
+        """Let the batch be stacked straight into pinned memory."""
+        self._slot = self._ring.next()
+        return stacking_into(self._slot.room)
+
     def stage(self, inputs: Tensors) -> Tensors:
         """Copy through pinned memory on the inward stream; the compute stream will wait for it."""
-        slot = self._ring.next()
+        slot, self._slot = self._slot or self._ring.next(), None
         try:
             with torch.cuda.stream(self._inward):
                 return {

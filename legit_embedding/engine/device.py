@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ from legit_embedding.engine.memory import CPU_BATCH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
@@ -53,6 +55,9 @@ class Device(Protocol):
 
     def dtype(self, precision: str) -> torch.dtype:
         """The type of the weights under this precision setting."""
+
+    def collating(self) -> AbstractContextManager[None]:
+        """Within this the next batch is put together, which then is staged."""
 
     def stage(self, inputs: Tensors) -> Tensors:
         """Start the copy of a collated batch to the device."""
@@ -129,6 +134,10 @@ class CpuDevice:
     def dtype(self, precision: str) -> torch.dtype:
         """Float32 unless another precision is asked for by name."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+    def collating(self) -> AbstractContextManager[None]:
+        """Any memory will do."""
+        return nullcontext()
 
     def stage(self, inputs: Tensors) -> Tensors:
         """Nothing to copy."""

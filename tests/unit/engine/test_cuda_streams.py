@@ -14,6 +14,7 @@ import torch
 from legit_embedding.engine import cuda, staging, wreck
 from legit_embedding.engine.choice import Choice
 from legit_embedding.engine.cuda import CudaDevice
+from legit_embedding.models.stacking import stack
 
 
 class FakeEvent:
@@ -104,6 +105,53 @@ def test_a_slot_is_not_used_again_before_its_copies_are_over_even_if_one_failed(
         device.stage(batch())
     assert slot._copied is not None
     assert device._compute.waits == [slot._copied]
+
+
+class Images:
+    """Collates as real models do."""
+
+    def __init__(self, *more: str) -> None:
+        self.more = more
+
+    def collate(self, arrays):
+        stacked = {"pixels": torch.from_numpy(stack(arrays))}
+        return stacked | {name: torch.arange(float(len(arrays))) for name in self.more}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_batch_is_stacked_straight_into_pinned_memory(device, monkeypatch, dtype: type):
+    arrays = [np.full((3, 4, 4), number, dtype) for number in range(1, 6)]
+    with device.collating():
+        inputs = Images().collate(arrays)
+    monkeypatch.setattr(np, "copyto", lambda *args: pytest.fail("it was copied once more"))
+    staged = device.stage(inputs)
+    assert np.array_equal(staged["pixels"].numpy(), np.stack(arrays))
+    buffers = device._ring._slots[0]._buffers.values()
+    assert staged["pixels"].data_ptr() in {buffer.data_ptr() for buffer in buffers}
+
+
+def test_what_is_not_stacked_there_is_copied(device):
+    with device.collating():
+        inputs = Images("others").collate([np.ones((2, 2), np.uint8)] * 3)
+    staged = device.stage(inputs)
+    assert staged["others"].tolist() == [0, 1, 2]
+    assert staged["others"].data_ptr() != inputs["others"].data_ptr()
+
+
+def test_batches_take_turns_in_the_slots_and_do_not_change_each_other(device):
+    staged = []
+    for number in range(4):
+        with device.collating():
+            inputs = Images().collate([np.full((2, 2), number, np.uint8)] * (4 - number))
+        staged.append(device.stage(inputs)["pixels"])
+    assert [int(pixels.max()) for pixels in staged] == [0, 1, 2, 3]
+
+
+def test_elsewhere_a_stack_is_an_array_of_its_own(device):
+    with device.collating():
+        pass
+    first, second = stack([np.ones(2)] * 2), stack([np.zeros(2)] * 2)
+    assert (first.sum(), second.sum()) == (4, 0)
 
 
 def test_an_abandoned_device_is_parked_with_all_that_is_in_flight(device):
