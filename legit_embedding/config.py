@@ -111,6 +111,8 @@ class EngineConfig(_Section):
     """``auto``: on a GPU, image models are compiled where that turns out to be quicker; true: every model."""
     compile_cache: Path | None = None
     """Where the compiled graphs are kept for the next start; None: where torch keeps them, which may not last."""
+    share: bool = False
+    """Whether ``device = "auto"`` may settle on a GPU where another worker of this host computes already."""
     cudnn_attention: bool = False
     """Whether attention may run on cuDNN, which plans anew for every shape."""
     stall_exit_s: PositiveFloat | None = None

@@ -10,6 +10,7 @@ from legit_embedding.engine import startup
 from legit_embedding.engine.answers import CANCELLED, Answers
 from legit_embedding.engine.custody import Custody
 from legit_embedding.engine.device import open_device
+from legit_embedding.engine.holding import hold
 from legit_embedding.engine.kernels import choose_attention
 from legit_embedding.engine.lane import Lane
 from legit_embedding.engine.loop import Loop
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.delivery import Delivery
     from legit_embedding.engine.device import Device
+    from legit_embedding.engine.holding import Hold
     from legit_embedding.engine.plan import Plan
     from legit_embedding.engine.stats import ModelStats
     from legit_embedding.models.base import Backend
@@ -69,6 +71,7 @@ class Engine:
         self._on_room = on_room
         self._on_fatal = on_fatal
         self._choice: Choice | None = None
+        self._hold: Hold | None = None
         self._answers = Answers()
         self._custody = Custody(self._answers)
         self._lanes = {name: self._lane(name, backend) for name, backend in backends.items()}
@@ -186,6 +189,8 @@ class Engine:
         self._loop.stop(max(0.0, deadline - time.monotonic()))
         # The loop has done this, unless it never ran or is stuck on the device.
         self._custody.end()
+        if self._hold is not None:
+            self._hold.release()
 
     def _lane(self, name: str, backend: Backend) -> Lane:
         return Lane(name, backend, self._answers, WAITING_BYTES, self._config.max_in_flight, self._room)
@@ -197,6 +202,7 @@ class Engine:
         shown = " ".join(filter(None, [choice.device, choice.name, choice.uuid]))
         logger.info("The device is %s: %s", shown, choice.why)
         try:
+            self._hold = hold(self._device_name, choice, share=self._config.share)
             startup.prepare(device, list(self._lanes.values()), self._config, self._precision)
         except BaseException as error:
             if is_lost(error, device):

@@ -26,6 +26,8 @@ class Gpu:
     name: str
     instances: tuple[str, ...] = ()
     """The UUIDs of its MIG instances."""
+    bus_id: str = ""
+    """Its place on the PCI bus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:
 def _gpu(index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
-    return Gpu(index, _text(uuid), _text(name), tuple(_instances(handle)))
+    bus_id = pynvml.nvmlDeviceGetPciInfo(handle).busId
+    return Gpu(index, _text(uuid), _text(name), tuple(_instances(handle)), _text(bus_id))
 
 
 def _instances(handle: object) -> Iterator[str]:

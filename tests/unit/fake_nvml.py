@@ -19,6 +19,7 @@ class FakeGpu:
     free: int = 0
     total: int = 1
     running: list[Any] = field(default_factory=list)
+    busId: bytes = b""  # noqa: N815 - NVML's name
 
 
 class FakeNvml:
@@ -35,6 +36,7 @@ class FakeNvml:
             "nvmlDeviceGetHandleByIndex": lambda index: self.gpus[index],
             "nvmlDeviceGetHandleByUUID": lambda uuid: next(gpu for gpu in self.gpus if gpu.uuid == uuid),
             "nvmlDeviceGetUUID": lambda handle: getattr(handle, "uuid", handle),
+            "nvmlDeviceGetPciInfo": lambda gpu: gpu,
             "nvmlDeviceGetName": lambda gpu: gpu.name.encode(),
             "nvmlDeviceGetMemoryInfo": lambda gpu: gpu,
             "nvmlDeviceGetComputeRunningProcesses": lambda gpu: gpu.running,
