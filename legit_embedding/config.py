@@ -126,7 +126,14 @@ class EngineConfig(_Section):
 
     memory_fraction: Annotated[float, Field(gt=0, le=0.95)] = 0.8
     max_in_flight: PositiveInt = 4096
-    compile: bool = False
+    compile: Literal["auto"] | bool = "auto"
+    """``auto``: on a GPU, image models are compiled where that turns out to be quicker; true: every model."""
+    compile_cache: Path | None = None
+    """Where the compiled graphs are kept for the next start; None: where torch keeps them, which may not last."""
+    share: bool = False
+    """Whether ``device = "auto"`` may settle on a GPU where another worker of this host computes already."""
+    cudnn_attention: bool = False
+    """Whether attention may run on cuDNN, which plans anew for every shape."""
     stall_exit_s: PositiveFloat | None = None
     """The process ends when nothing has moved on the device for so long; None: that only shows in its health."""
 

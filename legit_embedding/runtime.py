@@ -44,9 +44,13 @@ def start(
     Raises:
         ConfigError: a setting or a model that the worker cannot start with.
     """
+    from legit_embedding.engine.allocator import expand_segments
+    from legit_embedding.engine.nvml import count_as_the_driver_does
     from legit_embedding.prep.cpus import wait_asleep
 
     wait_asleep()
+    expand_segments()
+    count_as_the_driver_does()
     # Loads torch, which producers that only import the tasks do not need.
     from legit_embedding.pipeline import Pipeline
     from legit_embedding.telemetry.presence import Presence

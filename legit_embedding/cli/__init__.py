@@ -19,6 +19,7 @@ COMMANDS = {
     "submit": "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
     "tail": "Read results, with their vectors decoded.",
     "plan": "Measure the models on the device, and show how large their batches may be.",
+    "devices": "The GPUs of this host, and the command that starts a worker on each.",
     "doctor": "Check a deployment before the switch, and say what to mend.",
     "cutover": "Move tasks from the old fleet to the new worker, share by share, and back.",
     "compare": "Whether two sets of results agree, vector by vector.",

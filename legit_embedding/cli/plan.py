@@ -29,7 +29,8 @@ def plan(as_json: bool) -> None:
     \b
     --json prints
       {MODEL: {"kind", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
-               "largest", "knee", "speed", …}}
+               "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"},
+               "compiled", "start_s": {"load", "measure", "compile"}, …}}
     """
     plans = measure(load_settings())
     if as_json:
@@ -44,6 +45,9 @@ def measure(settings: Settings) -> dict[str, Plan]:
     Raises:
         ConfigError: a model or the device cannot be used.
     """
+    from legit_embedding.engine.allocator import expand_segments
+
+    expand_segments()
     from legit_embedding.engine.device import open_device
     from legit_embedding.engine.engine import Engine
     from legit_embedding.models.registry import Registry
@@ -63,18 +67,25 @@ def table(plans: dict[str, Plan]) -> Table:
     """The plans for people."""
     from rich.table import Table
 
-    shown = Table(title="Batches")
+    shown = Table(title="Batches", caption=_where(plans))
     shown.add_column("model")
-    for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s"):
+    for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s", "start s"):
         shown.add_column(column, justify="right")
     for name, each in plans.items():
         shown.add_row(name, *map(_text, _figures(each)))
     return shown
 
 
+def _where(plans: dict[str, Plan]) -> str:
+    choice = next((each.device for each in plans.values() if each.device is not None), None)
+    if choice is None:
+        return ""
+    return f"{' '.join(filter(None, [choice.device, choice.name, choice.uuid]))}: {choice.why}"
+
+
 def _figures(each: Plan) -> tuple[Any, ...]:
     weights, per_cost = each.weights_bytes / _MEGABYTE, each.bytes.slope / 1024
-    return weights, per_cost, each.largest, each.knee, each.target(), each.speed
+    return weights, per_cost, each.largest, each.knee, each.target(), each.speed, sum(each.start_s.values())
 
 
 def _text(value: float | None) -> str:

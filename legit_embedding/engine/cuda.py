@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from legit_embedding.engine.staging import PinnedRing
+from legit_embedding.engine import wreck
+from legit_embedding.engine.plan import MOST_IN_FLIGHT
+from legit_embedding.engine.staging import PinnedRing, PinnedSlot, pinned
+from legit_embedding.models.stacking import stacking_into
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.device import Forward, Tensors
 
-_SLOTS = 3
-"""One batch that computes, one that waits behind it, one that is being filled."""
+_SLOTS = MOST_IN_FLIGHT + 1
+"""One for each batch on the device, and one that is being filled."""
 
 
 class CudaDevice:
@@ -24,14 +30,16 @@ class CudaDevice:
 
     thorough = True
 
-    def __init__(self, index: int) -> None:
-        torch.cuda.set_device(index)
-        self.torch_device = torch.device("cuda", index)
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.torch_device = torch.device(choice.device)
+        torch.cuda.set_device(self.torch_device)
         self._ring = PinnedRing(_SLOTS)
         self._inward = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._compute = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._outward = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._held = 0
+        self._slot: PinnedSlot | None = None
 
     def dtype(self, precision: str) -> torch.dtype:
         """Bfloat16 where the device has it, else float16, unless a precision is asked for by name."""
@@ -40,35 +48,44 @@ class CudaDevice:
             return named[precision]
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
+    def collating(self) -> AbstractContextManager[None]:
+        """Let the batch be stacked straight into pinned memory."""
+        self._slot = self._ring.next()
+        return stacking_into(self._slot.room)
+
     def stage(self, inputs: Tensors) -> Tensors:
         """Copy through pinned memory on the inward stream; the compute stream will wait for it."""
-        slot = self._ring.next()
-        with torch.cuda.stream(self._inward):
-            staged = {
-                name: slot.pin(name, tensor).to(self.torch_device, non_blocking=True) for name, tensor in inputs.items()
-            }
+        slot, self._slot = self._slot or self._ring.next(), None
+        try:
+            with torch.cuda.stream(self._inward):
+                return {
+                    name: slot.pin(name, tensor).to(self.torch_device, non_blocking=True)
+                    for name, tensor in inputs.items()
+                }
+        finally:
+            # Also where the device has no memory for the last of them: the others are on their way.
             copied = self._inward.record_event()
-        slot.busy_until(copied)
-        self._compute.wait_event(copied)
-        for tensor in staged.values():
-            # Else the allocator could give their memory away when the batch is forgotten here but still computes.
-            tensor.record_stream(self._compute)
-        return staged
+            slot.busy_until(copied)
+            self._compute.wait_event(copied)
 
     def launch(self, forward: Forward, inputs: Tensors) -> CudaPending:
         """Launch the kernels, and the copy of the vectors on the outward stream."""
         started, ended, arrived = _timer(), _timer(), _arrival()
-        with torch.inference_mode(), torch.cuda.stream(self._compute):
-            started.record(self._compute)
-            vectors = forward(inputs).float()
-            ended.record(self._compute)
+        try:
+            with torch.inference_mode(), torch.cuda.stream(self._compute):
+                started.record(self._compute)
+                vectors = forward(inputs).float()
+                ended.record(self._compute)
+        except BaseException:
+            # Kernels that were launched still read what is staged: no later copy may take its place before they have.
+            self._inward.wait_stream(self._compute)
+            raise
         self._outward.wait_event(ended)
         with torch.inference_mode(), torch.cuda.stream(self._outward):
-            vectors.record_stream(self._outward)
-            host = torch.empty(vectors.shape, dtype=torch.float32, pin_memory=True)
+            host = pinned(vectors.shape, torch.float32)
             host.copy_(vectors, non_blocking=True)
             arrived.record(self._outward)
-        return CudaPending(started, ended, arrived, host)
+        return CudaPending(started, ended, arrived, host, (inputs, vectors))
 
     def free_bytes(self) -> int:
         """What the driver has free, and what torch holds without using it."""
@@ -109,23 +126,38 @@ class CudaDevice:
         """Free the pinned buffers."""
         self._ring = PinnedRing(_SLOTS)
 
+    def abandon(self, *held: object) -> None:
+        """Free nothing any more."""
+        wreck.park(self, *held)
+
 
 class CudaPending:
-    """A batch on its way through the streams."""
+    """A batch on its way through the streams.
+
+    It keeps the tensors that more than one stream uses until the vectors are there. The allocator could be told to
+    (`record_stream`), but then their destructors would ask a device for events that may be broken.
+    """
 
     def __init__(
-        self, started: torch.cuda.Event, ended: torch.cuda.Event, arrived: torch.cuda.Event, host: torch.Tensor
+        self,
+        started: torch.cuda.Event,
+        ended: torch.cuda.Event,
+        arrived: torch.cuda.Event,
+        host: torch.Tensor,
+        held: object,
     ) -> None:
         self._started = started
         self._ended = ended
         self._arrived = arrived
         self._host = host
+        self._held = held
         self.seconds = 0.0
 
     def wait(self) -> NDArray[np.float32]:
         """Wait for the vectors, and copy them out of pinned memory, which is scarce."""
         self._arrived.synchronize()
         self.seconds = self._started.elapsed_time(self._ended) / 1000
+        self._held = None
         vectors: NDArray[np.float32] = self._host.numpy().copy()
         return vectors
 

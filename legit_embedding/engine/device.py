@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from legit_embedding.engine.choice import Choice, choose
 from legit_embedding.engine.memory import CPU_BATCH_BYTES
-from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     Forward = Callable[[Tensors], torch.Tensor]
 
 _STOP_S = 2.0
+_CPU = Choice("cpu", "the settings say so")
 
 
 class Pending(Protocol):
@@ -45,11 +48,16 @@ class Device(Protocol):
     """
 
     torch_device: torch.device
+    choice: Choice
+    """Which device this is, and why this one."""
     thorough: bool
     """Whether it pays to look for each model's knee here before the start."""
 
     def dtype(self, precision: str) -> torch.dtype:
         """The type of the weights under this precision setting."""
+
+    def collating(self) -> AbstractContextManager[None]:
+        """Within this the next batch is put together, which then is staged."""
 
     def stage(self, inputs: Tensors) -> Tensors:
         """Start the copy of a collated batch to the device."""
@@ -85,6 +93,13 @@ class Device(Protocol):
     def close(self) -> None:
         """Give up what the device holds besides the models."""
 
+    def abandon(self, *held: object) -> None:
+        """Called instead of `close` when the engine has failed: the device may be broken for good.
+
+        Args:
+            held: what refers to batches in flight. On a broken GPU it must not be freed.
+        """
+
 
 def open_device(name: str, *, thorough: bool = False) -> Device:
     """Open ``auto``, ``cpu`` or ``cuda:N``. Called by the loop's thread: this is where a CUDA context comes from.
@@ -94,23 +109,21 @@ def open_device(name: str, *, thorough: bool = False) -> Device:
         thorough: look for each model's knee on a CPU too, as is always done on a GPU: for a plan.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or ``auto`` finds a GPU that torch can't use.
     """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return CpuDevice(thorough=thorough)
+    choice = choose(name)
+    if choice.device == "cpu":
+        return CpuDevice(thorough=thorough, choice=choice)
     from legit_embedding.engine.cuda import CudaDevice
 
-    index = torch.device("cuda:0" if name == "auto" else name).index or 0
-    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
-        message = f"device: {name!r} is set, but torch sees {torch.cuda.device_count()} CUDA devices"
-        raise ConfigError(message)
-    return CudaDevice(index)
+    return CudaDevice(choice)
 
 
 class CpuDevice:
     """The CPU behind the interface of an asynchronous device: a thread of its own takes the place of the stream."""
 
-    def __init__(self, batch_bytes: int = CPU_BATCH_BYTES, *, thorough: bool = False) -> None:
+    def __init__(self, batch_bytes: int = CPU_BATCH_BYTES, *, thorough: bool = False, choice: Choice = _CPU) -> None:
+        self.choice = choice
         self.thorough = thorough
         self.torch_device = torch.device("cpu")
         self._batch_bytes = batch_bytes
@@ -121,6 +134,10 @@ class CpuDevice:
     def dtype(self, precision: str) -> torch.dtype:
         """Float32 unless another precision is asked for by name."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+    def collating(self) -> AbstractContextManager[None]:
+        """Any memory will do."""
+        return nullcontext()
 
     def stage(self, inputs: Tensors) -> Tensors:
         """Nothing to copy."""
@@ -165,6 +182,10 @@ class CpuDevice:
         self._launched.put(None)
         # Waited for, because a thread that is inside torch when the interpreter ends aborts the process.
         self._stream.join(_STOP_S)
+
+    def abandon(self, *held: object) -> None:  # noqa: ARG002 - the protocol's signature
+        """A CPU's memory can be freed at any time."""
+        self.close()
 
     def _run(self) -> None:
         while (pending := self._launched.get()) is not None:

@@ -10,17 +10,22 @@ from legit_embedding.engine import startup
 from legit_embedding.engine.answers import CANCELLED, Answers
 from legit_embedding.engine.custody import Custody
 from legit_embedding.engine.device import open_device
+from legit_embedding.engine.holding import hold
+from legit_embedding.engine.kernels import choose_attention
 from legit_embedding.engine.lane import Lane
 from legit_embedding.engine.loop import Loop
 from legit_embedding.engine.stats import EngineStats
+from legit_embedding.engine.survival import is_lost
 from legit_embedding.errors import ConfigError, ErrorCode, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from legit_embedding.config import EngineConfig
+    from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.delivery import Delivery
     from legit_embedding.engine.device import Device
+    from legit_embedding.engine.holding import Hold
     from legit_embedding.engine.plan import Plan
     from legit_embedding.engine.stats import ModelStats
     from legit_embedding.models.base import Backend
@@ -65,6 +70,8 @@ class Engine:
         self._open_device = open_device
         self._on_room = on_room
         self._on_fatal = on_fatal
+        self._choice: Choice | None = None
+        self._hold: Hold | None = None
         self._answers = Answers()
         self._custody = Custody(self._answers)
         self._lanes = {name: self._lane(name, backend) for name, backend in backends.items()}
@@ -117,6 +124,11 @@ class Engine:
         """What was measured of each model; after the start."""
         return {name: lane.plan for name, lane in self._lanes.items()}
 
+    @property
+    def choice(self) -> Choice | None:
+        """Which device it computes on, and why; None until it is opened."""
+        return self._choice
+
     def stats(self) -> EngineStats:
         """The counters of this moment."""
         device_s = sum(lane.counters.device_s for lane in self._lanes.values())
@@ -130,6 +142,7 @@ class Engine:
             on_device=len(self._loop.runway),
             turned_at=self._loop.turned_at,
             memory=self._loop.memory,
+            device=self._choice,
         )
 
     def info(self) -> dict[str, Any]:
@@ -176,16 +189,26 @@ class Engine:
         self._loop.stop(max(0.0, deadline - time.monotonic()))
         # The loop has done this, unless it never ran or is stuck on the device.
         self._custody.end()
+        if self._hold is not None:
+            self._hold.release()
 
     def _lane(self, name: str, backend: Backend) -> Lane:
         return Lane(name, backend, self._answers, WAITING_BYTES, self._config.max_in_flight, self._room)
 
     def _open(self) -> Device:
+        choose_attention(cudnn=self._config.cudnn_attention)
         device = self._open_device(self._device_name)
+        self._choice = choice = device.choice
+        shown = " ".join(filter(None, [choice.device, choice.name, choice.uuid]))
+        logger.info("The device is %s: %s", shown, choice.why)
         try:
+            self._hold = hold(self._device_name, choice, share=self._config.share)
             startup.prepare(device, list(self._lanes.values()), self._config, self._precision)
-        except BaseException:
-            device.close()
+        except BaseException as error:
+            if is_lost(error, device):
+                device.abandon(error)
+            else:
+                device.close()
             raise
         return device
 

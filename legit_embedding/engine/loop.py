@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from legit_embedding.engine.completions import Completions, Flight
+from legit_embedding.engine.plan import launch
 from legit_embedding.engine.runway import Runway
 from legit_embedding.engine.scheduler import Scheduler
 from legit_embedding.engine.stats import BusyMeter, Memory
@@ -31,8 +32,8 @@ MEMORY_CHECK_S = 5.0
 class Loop:
     """Packs, stages and launches one batch after the other, and decides what becomes of those that fail.
 
-    It stays at most one batch ahead of the device. A batch that is not full is held back until the batch before it is
-    nearly done: the device does not notice, and more items come along.
+    It stays one batch ahead of the device, or two where launches are slow. A batch that is not full is held back until
+    the batch before it is nearly done: the device does not notice, and more items come along.
 
     Args:
         lanes: the models by name.
@@ -115,6 +116,7 @@ class Loop:
         try:
             self._device = self._open_device()
             self._read_memory()
+            self.runway.depth = max(lane.plan.in_flight() for lane in self._lanes.values())
         except BaseException as error:  # noqa: BLE001 - raised again by `start`
             self._refusal = error
             self._ready.set()
@@ -145,7 +147,11 @@ class Loop:
         if cause is not None:
             self._on_fatal(cause)
         self._completions.stop()
-        self._device.close()
+        if cause is None:
+            self._device.close()
+        else:
+            # The cause's frames hold the batch that failed, and this loop all the others.
+            self._device.abandon(self, cause)
 
     def _turn(self) -> None:
         self.turned_at = now = time.monotonic()
@@ -187,8 +193,8 @@ class Loop:
 
     def _try_launch(self, lane: Lane, batch: Batch) -> Pending | BaseException:
         try:
-            inputs = lane.backend.collate([delivery.prepared.array for delivery in batch.deliveries])
-            return self._device.launch(lane.forward, self._device.stage(inputs))
+            arrays = [delivery.prepared.array for delivery in batch.deliveries]
+            return launch(self._device, lane.backend, lane.forward, arrays)
         except Exception as error:  # noqa: BLE001 - whatever a batch does, it costs itself only
             return error
 

@@ -21,6 +21,8 @@ CPU_BYTES_PER_ARRAY_BYTE = 100
 for 224 px."""
 
 _UNLIMITED = 1 << 30
+_GROWTH = 0.01
+"""The part of the largest batch's bytes that must grow with its cost, if they can be said to grow."""
 _RECOVERY_BATCHES = 32
 _RECOVERY_STEP = 0.05
 
@@ -54,11 +56,23 @@ def fit_line(points: Sequence[tuple[float, float]]) -> Line:
     return Line(float(max(base, 0.0)), 0.0) if slope < 0 else Line(float(base), float(slope))
 
 
-def fit_bytes(points: Sequence[tuple[float, float]]) -> Line:
-    """Bytes by cost: the fitted line, raised until none of the measured points is above it."""
+def fit_bytes(points: Sequence[tuple[float, float]], least: float = 1.0) -> Line:
+    """Bytes by cost: the fitted line, raised until none of the measured points is above it.
+
+    Points that do not grow with the cost, because something else was measured with the first ones or the allocator took
+    one large piece for each, say nothing about larger batches: then the largest point is shared out over its cost.
+
+    Args:
+        points: cost and bytes.
+        least: what each unit of cost takes at least, above zero: whatever was measured, memory is not unlimited.
+    """
     line = fit_line(points)
-    excess = max(y - line.at(x) for x, y in points)
-    return Line(line.base + max(0.0, excess), line.slope)
+    cost, used = max(points)
+    if line.slope * cost < _GROWTH * used:
+        line = Line(0.0, used / max(cost, 1.0))
+    slope = max(line.slope, least)
+    excess = max(y - (line.base + slope * x) for x, y in points)
+    return Line(line.base + max(0.0, excess), slope)
 
 
 def estimate_bytes(kind: Kind, array_bytes: int) -> Line:

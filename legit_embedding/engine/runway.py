@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 
-DEPTH = 2
-"""Batches on the device at once: one computes, one is staged behind it."""
 _LEAD_S = 0.002
 _LEAD_FACTOR = 2.0
 _SMOOTHING = 0.2
 
 
 class Runway:
-    """Batches in the order of their launch. A batch lands when its vectors have arrived."""
+    """Batches in the order of their launch. A batch lands when its vectors have arrived.
 
-    def __init__(self) -> None:
+    Args:
+        depth: how many there may be at once.
+    """
+
+    def __init__(self, depth: int = 2) -> None:
+        self.depth = depth
         self._expected: deque[float] = deque()
         self._free_at = 0.0
         self._preparing_s = 0.0
@@ -26,7 +29,7 @@ class Runway:
     @property
     def full(self) -> bool:
         """Whether another batch would only wait longer there than here, where better company may come along."""
-        return len(self._expected) >= DEPTH
+        return len(self._expected) >= self.depth
 
     def launched(self, expected_s: float, preparing_s: float, now: float) -> None:
         """A batch was launched.

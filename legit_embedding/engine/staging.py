@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+
+def pinned(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Host memory that the device copies from and to by itself."""
+    return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
 class PinnedSlot:
-    """Buffers for one batch: one a tensor name, grown as needed, used again once their copy is over."""
+    """Buffers for one batch, grown as needed and used again once their copy is over."""
 
     def __init__(self) -> None:
-        self._buffers: dict[str, torch.Tensor] = {}
+        self._buffers: dict[object, torch.Tensor] = {}
         self._copied: torch.cuda.Event | None = None
+        self._rooms = 0
 
     def claim(self) -> None:
         """Wait until the copy that used this slot last is over."""
+        self._rooms = 0
         if self._copied is not None:
             self._copied.synchronize()
             self._copied = None
 
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+        """Pinned memory for an array of the batch, to be filled before it is pinned."""
+        self._rooms += 1
+        room = self._buffer(("room", self._rooms), prod(shape) * dtype.itemsize).numpy().view(dtype).reshape(shape)
+        return cast("NDArray[np.generic]", room)
+
     def pin(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """A pinned copy of a tensor."""
-        size = prod(tensor.shape) * tensor.element_size()
-        buffer = self._buffers.get(name)
+        """The tensor itself where it lies in this slot's room, else a pinned copy."""
+        if any(buffer.data_ptr() == tensor.data_ptr() for buffer in self._buffers.values()):
+            return tensor
+        buffer = self._buffer(name, tensor.numel() * tensor.element_size())
+        # NumPy copies on this thread alone; torch would spread out over the cores that preparation uses.
+        np.copyto(buffer.numpy(), tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        return buffer.view(tensor.dtype).view(tensor.shape)
+
+    def _buffer(self, key: object, size: int) -> torch.Tensor:
+        buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = torch.empty(_rounded(size), dtype=torch.uint8, pin_memory=True)
-        pinned = buffer[:size].view(tensor.dtype).view(tensor.shape)
-        return pinned.copy_(tensor)
+            buffer = self._buffers[key] = pinned((_rounded(size),), torch.uint8)
+        return buffer[:size]
 
     def busy_until(self, copied: torch.cuda.Event) -> None:
         """The slot may be used again after this event."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from legit_embedding.engine import compiled
-from legit_embedding.engine.plan import make_plan, survey
+from legit_embedding.engine.host_reads import HostReads
+from legit_embedding.engine.plan import Compilation, make_plan, run, survey
+from legit_embedding.engine.stopwatch import Stopwatch
+from legit_embedding.engine.trial import compile_if_quicker
 from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,11 +19,15 @@ if TYPE_CHECKING:
     import torch
 
     from legit_embedding.config import EngineConfig
-    from legit_embedding.engine.device import Device, Forward
+    from legit_embedding.engine.device import Device, Forward, Tensors
     from legit_embedding.engine.lane import Lane
+    from legit_embedding.engine.plan import Plan
     from legit_embedding.models.base import Backend
 
 logger = logging.getLogger(__name__)
+
+_FEW = {"image": 2, "text": 64}
+"""What a batch costs that is only to be looked at."""
 
 
 def prepare(device: Device, lanes: Sequence[Lane], config: EngineConfig, precision: str) -> None:
@@ -28,11 +36,16 @@ def prepare(device: Device, lanes: Sequence[Lane], config: EngineConfig, precisi
     Raises:
         ConfigError: a model does not load, or not work; the reason in one line.
     """
-    weights = [_load(device, lane.backend, device.dtype(precision)) for lane in lanes]
+    if config.compile is not False:
+        compiled.keep_graphs(config.compile_cache)
+    watches = [Stopwatch() for _ in lanes]
+    weights = [
+        _load(device, lane.backend, device.dtype(precision), watch) for lane, watch in zip(lanes, watches, strict=True)
+    ]
     budget = config.memory_fraction * device.free_bytes()
-    for lane, weight in zip(lanes, weights, strict=True):
+    for lane, weight, watch in zip(lanes, weights, watches, strict=True):
         try:
-            _open(device, lane, weight, budget, config)
+            _open(device, lane, weight, budget, config, watch)
         except Exception as error:
             message = f"models.{lane.name}: the model is loaded but does not work: {_in_short(error)}"
             raise ConfigError(message) from error
@@ -46,11 +59,12 @@ def check_memory(device: Device, lanes: Iterable[Lane], config: EngineConfig) ->
         lane.ceiling.allow(lane.plan.bytes.reach(budget))
 
 
-def _load(device: Device, backend: Backend, dtype: torch.dtype) -> int:
+def _load(device: Device, backend: Backend, dtype: torch.dtype, watch: Stopwatch) -> int:
     """Load one model; the bytes of its weights."""
     before = device.used_bytes()
     try:
-        backend.load(device.torch_device, dtype)
+        with watch.measure("load"):
+            backend.load(device.torch_device, dtype)
     except ConfigError:
         raise
     except Exception as error:
@@ -59,17 +73,59 @@ def _load(device: Device, backend: Backend, dtype: torch.dtype) -> int:
     return max(0, device.used_bytes() - before)
 
 
-def _open(device: Device, lane: Lane, weights: int, budget: float, config: EngineConfig) -> None:
-    backend = lane.backend
-    forward: Forward = compiled.for_any_shape(device, backend) if config.compile else backend.forward
-    points = survey(device, backend, forward, budget)
-    image = backend.samples(1)[0].nbytes
-    plan = make_plan(lane.name, lane.kind, weights, points, budget, image)
-    if config.compile and lane.kind == "image":
+def _look_for_reads(device: Device, backend: Backend) -> None:
+    """Warn of a model whose forward pass waits for the device: its host can't launch ahead."""
+    reads = HostReads()
+
+    def forward(inputs: Tensors) -> torch.Tensor:
+        with reads:
+            return backend.forward(inputs)
+
+    run(device, backend, forward, backend.samples(_FEW[backend.kind]))
+    if reads.found:
+        logger.warning(
+            "Model %s reads from the device in each forward pass (%s): the device waits for the host meanwhile",
+            *(backend.name, ", ".join(sorted(set(reads.found)))),
+        )
+
+
+def _open(device: Device, lane: Lane, weights: int, budget: float, config: EngineConfig, watch: Stopwatch) -> None:
+    backend, how = lane.backend, Compilation.NO
+    forward: Forward = backend.forward
+    if device.thorough:
+        _look_for_reads(device, backend)
+    if config.compile is True:
+        with watch.measure("compile"):
+            forward, how = _compile(device, backend)
+    with watch.measure("measure"):
+        plan = _measure(device, lane, forward, weights, budget)
+    if config.compile == "auto" and lane.kind == "image" and device.torch_device.type == "cuda":
         full = min(plan.target(), lane.max_batch or plan.target())
-        forward = compiled.for_fixed_shapes(device, backend, forward, full)
+        with watch.measure("compile"):
+            quicker = compile_if_quicker(device, backend, backend.samples(full))
+        if quicker:
+            how = Compilation.BY_BLOCKS
+            with watch.measure("measure"):
+                plan = _measure(device, lane, forward, weights, budget)
+    plan = replace(plan, device=device.choice, compiled=how, start_s=watch.seconds)
     lane.open(plan, forward)
-    logger.info("Model %s is ready: full batches cost %d, memory allows %d", lane.name, lane.target, plan.largest)
+    took = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in watch.seconds.items())
+    logger.info(
+        "Model %s is ready (%s): full batches cost %d, memory allows %d, compiled: %s",
+        *(lane.name, took, lane.target, plan.largest, how),
+    )
+
+
+def _compile(device: Device, backend: Backend) -> tuple[Forward, Compilation]:
+    """Compile a model because the settings say so."""
+    if backend.kind == "image" and compiled.by_blocks(device, backend) is not None:
+        return backend.forward, Compilation.BY_BLOCKS
+    return compiled.whole(device, backend), Compilation.WHOLE
+
+
+def _measure(device: Device, lane: Lane, forward: Forward, weights: int, budget: float) -> Plan:
+    points = survey(device, lane.backend, forward, budget)
+    return make_plan(lane.name, lane.kind, weights, points, budget, lane.backend.samples(1)[0].nbytes)
 
 
 def _in_short(error: BaseException) -> str:

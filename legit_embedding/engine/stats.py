@@ -11,6 +11,7 @@ from legit_embedding.histogram import RATIOS, SECONDS, SIZES, Histogram
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from legit_embedding.engine.choice import Choice
     from legit_embedding.histogram import Distribution
 
 _WINDOW_S = 5.0
@@ -97,6 +98,8 @@ class EngineStats:
     turned_at: float
     """When the loop last turned, by `time.monotonic`."""
     memory: Memory = field(default_factory=Memory)
+    device: Choice | None = None
+    """Which device it is, and why; None until it is opened."""
 
 
 class Counters:

@@ -23,8 +23,12 @@ logger = logging.getLogger(__name__)
 RETRY_DELAYS_S = (0.05, 0.25, 1.0)
 """Waits before an item that ran out of memory all alone is tried again, in seconds."""
 
-_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
-_DEVICE_SIGNS = ("cuda error", "cudnn error", "cudnn_status", "cublas_status", "cusolver", "device-side assert")
+_ALLOCATIONS = ("_status_alloc_failed", "allocation_failed")  # cuBLAS and cuDNN 8; cuDNN 9
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", *_ALLOCATIONS)
+_DEVICE_SIGNS = (
+    *("cuda error", "cuda driver error", "triton error", "cudnn error", "cudnn_status", "cublas_status", "cusolver"),
+    "device-side assert",
+)
 _ACCELERATOR_ERROR: type[BaseException] = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)  # torch >= 2.8
 _DETAIL_LENGTH = 300
 
@@ -52,6 +56,15 @@ def diagnose(error: BaseException, device: Device) -> Fault:
         # Many of these concern one batch only, an impossible launch for example. A broken device fails at anything.
         return Fault.DEVICE if _is_broken(device) else Fault.BATCH
     return Fault.BATCH
+
+
+def is_lost(error: BaseException | None, device: Device) -> bool:
+    """Whether this error, or one that it came of, says that the device is broken for good."""
+    while error is not None:
+        if diagnose(error, device) is Fault.DEVICE:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _is_broken(device: Device) -> bool:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from legit_embedding.models.architecture import Architecture
 from legit_embedding.models.recipes import ImageRecipe
 from legit_embedding.models.settings import Options, misconfigured, read_options, require_kind
+from legit_embedding.models.stacking import stack
 from legit_embedding.models.weights import PACKAGE, RANDOM, in_package, random_seed
 from legit_embedding.prep.image import ImageTransform
 
@@ -84,7 +85,7 @@ class OpenClipModel:
         """Stack the images; where some are normalised already, the others are normalised here to go with them."""
         if len({array.dtype for array in arrays}) > 1:
             arrays = [self._normalised(array) for array in arrays]
-        return {"pixels": torch.from_numpy(np.stack(arrays))}
+        return {"pixels": torch.from_numpy(stack(arrays))}
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Normalise the pixels, encode, and normalise the vectors of one batch."""

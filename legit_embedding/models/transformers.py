@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from legit_embedding.models.attention import make_masks_blindly
 from legit_embedding.models.checkpoint import Checkpoint
 from legit_embedding.models.pooling import POOLERS
 from legit_embedding.models.settings import Options, read_options, require_kind
@@ -53,6 +54,7 @@ class TransformersModel:
         """Load the weights onto the device, and what else a batch needs."""
         checkpoint = self._checkpoint
         _ = checkpoint.recipe  # whatever is wrong with it is said before the weights are read
+        make_masks_blindly()
         self._pool = POOLERS[checkpoint.pooling]
         model = checkpoint.weights(dtype)
         model.config.use_cache = False  # a decoder would keep every batch's keys and values

@@ -6,7 +6,8 @@ thread has initialised CUDA, tensors no longer pass through any of that: so a gu
 function it calls, for a CUDA device among the arguments, for pinned memory, and for a CUDA tensor that comes out. That
 costs it about two microseconds a call, and the other threads nothing.
 
-What is not seen: CUDA used behind torch's back by another library, and a bare ``torch.Stream`` or ``torch.Generator``.
+What is not seen: CUDA used behind torch's back by another library, most of ``torch._C``, and a bare ``torch.Stream`` or
+``torch.Generator``.
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def _install() -> None:
         for name, wrap in (("_lazy_init", _refusing), ("device_count", _refusing), ("is_available", _absent)):
             original = getattr(torch.cuda, name)
             _replace(name, original, wrap(original))
+        # Beneath them, what makes a context or moves a thread to a device's.
+        beneath = sys.modules["torch._C"]
+        for name in ("_cuda_init", "_cuda_setDevice", "_cuda_synchronize"):
+            if hasattr(beneath, name):  # torch for the CPU has none of them
+                setattr(beneath, name, _refusing(getattr(beneath, name)))
         stream = torch.cuda.Stream
         stream.__new__ = _refusing(stream.__new__)  # type: ignore[method-assign]
 
@@ -110,7 +116,7 @@ def _refusing(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         if is_guarded():
-            raise violation(f"torch.cuda.{function.__qualname__}")
+            raise violation(f"torch.cuda.{function.__name__}")
         return function(*args, **kwargs)
 
     return wrapper

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _TO_CUDA = frozenset({torch.Tensor.cuda, torch.Tensor.pin_memory})
+_PINNING = frozenset({"pin_memory", "_pin_memory"})
+"""The operators by name: ``torch.ops`` makes an object of its own for each overload."""
 _CUDA_NAMES = ("cuda", "torch.cuda.")
 
 
@@ -46,11 +48,15 @@ def violation(name: str) -> CudaForbiddenError:
 def _asks_for_cuda(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if func is torch.device:  # names a device, and does not use it
         return False
-    if func in _TO_CUDA or kwargs.get("pin_memory") or _is_ordinal(kwargs.get("device")):
+    if func in _TO_CUDA or _operator(func) in _PINNING or kwargs.get("pin_memory") or _is_ordinal(kwargs.get("device")):
         return True
     if func is torch.Tensor.to and any(map(_is_ordinal, args)):
         return True
     return any(map(_is_cuda, args)) or any(map(_is_cuda, kwargs.values()))
+
+
+def _operator(func: Callable[..., Any]) -> str:
+    return str(getattr(func, "__name__", "")).partition(".")[0]
 
 
 def _is_cuda(value: object) -> bool:

@@ -79,6 +79,11 @@ class WorkerCollector(Collector):
 
     def _of_device(self, engine: EngineStats) -> Iterator[Metric]:
         models = engine.models.items()
+        device = engine.device
+        if device is not None:
+            labels = (device.device, device.name, device.uuid, device.why)
+            help_ = "The device that it computes on, and why that one."
+            yield self._gauge("legit_device_info", help_, {labels: 1}, "device", "name", "uuid", "why")
         help_ = "The part of the last seconds in which the device computed."
         yield self._gauge("legit_device_busy_ratio", help_, {ALONE: engine.busy})
         seconds = {name: model.device_s for name, model in models}

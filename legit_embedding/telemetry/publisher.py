@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding import __version__
+from legit_embedding.engine.choice import Choice
 from legit_embedding.engine.stats import Memory
 from legit_embedding.telemetry import keys
 from legit_embedding.telemetry.reading import WINDOW_S, read
@@ -80,6 +81,7 @@ class Publisher:
         rates = self._rates(reading)
         engine = reading.engine
         memory = engine.memory if engine is not None and engine.memory.is_gpu else Memory()
+        device = (engine.device if engine is not None else None) or Choice("", "")
         by_model = {name: _model(model, rates.get(name, 0.0)) for name, model in reading.models.items()}
         return {
             "started_at": self._started_at,
@@ -94,6 +96,10 @@ class Publisher:
             "batch_size_avg": round(reading.batch_size_avg, 2),
             "items_per_s": round(rates[""], 2),
             "gpu_busy": round(engine.busy, 3) if engine is not None else 0.0,
+            "device": device.device,
+            "device_name": device.name,
+            "device_uuid": device.uuid,
+            "device_why": device.why,
             "vram_used_bytes": memory.used,
             "vram_free_bytes": memory.free,
             "version": __version__,

@@ -57,6 +57,24 @@ def test_a_stuck_device_ends_the_process_if_so_set(make_worker, client, visibili
         assert client.answers(["stuck"])["stuck"]["status"] == "ok", "and nothing is lost"
 
 
+def test_a_device_that_breaks_for_good_ends_the_process_and_its_messages_are_back(make_worker, client):
+    options = {"batch_s": 0.05}
+    model = {"kind": "text", "backend": "tests.faulty_model:FaultyModel", "max_batch": 8, "options": options}
+    worker = make_worker({"models": {"fragile": model}}, args=("-I", "tests.fragile_device"))
+    worker.start()
+    worker.wait_ready()
+    texts = {f"t{i}": f"text {i}" for i in range(200)} | {"culprit": "<sticky>"} | {f"u{i}": "late" for i in range(50)}
+    client.send_all((PREPARE_TEXT, {"task_id": task_id, "text": text}) for task_id, text in texts.items())
+    assert worker.wait(60) == 1, "not by a signal: nothing that was in flight has been freed"
+    answered = {entry["task_id"] for entry in client.entries()}
+    assert "culprit" not in answered
+    assert client.redis.hlen("unacked") == 0
+    waiting = client.redis.llen("embedding")
+    assert waiting + len(answered) == len(texts), "each is answered, or back in the queue before the process has ended"
+    assert waiting > 50
+    assert "device is broken for good" in worker.log
+
+
 def test_redis_away_at_the_start(own_server, tmp_path):
     own_server.stop()
     with Worker(own_server.url, tmp_path / "w", {"models": NULL_MODELS}, env=TEST_TASKS) as worker:

@@ -164,6 +164,8 @@ class TestPublished:
         )
         assert set(shown) >= CONTRACT_FIELDS
         assert (shown["state"], shown["problem"]) == ("running", "")
+        assert (shown["device"], shown["device_uuid"]) == ("cpu", "")
+        assert shown["device_why"]
         assert (shown["prepared"], shown["written"], shown["failed"], shown["dead"]) == ("20", "21", "1", "0")
         assert (shown["queue_depth"], shown["in_flight"]) == ("0", "0")
         assert json.loads(shown["models"]) == ["null"]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pynvml
 
+from legit_embedding.engine import nvml
 from legit_embedding.migration.checks.finding import fail, ok, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from legit_embedding.migration.checks.deployment import Deployment
     from legit_embedding.migration.checks.finding import Finding
 
@@ -81,24 +79,12 @@ def contexts(deployment: Deployment) -> Finding:
 
 
 def found() -> list[Gpu]:
-    """The GPUs, and who uses them; none where there is no driver."""
-    with _nvml() as there:
-        if not there:
-            return []
-        return [_gpu(pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(pynvml.nvmlDeviceGetCount())]
-
-
-@contextmanager
-def _nvml() -> Iterator[bool]:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        pynvml.nvmlShutdown()
+    """The GPUs that a worker here would see, as ``cuda:0`` and so on, and who uses them; none without a driver."""
+    driver = nvml.read()
+    if driver is None:
+        return []
+    with nvml.connected():
+        return [_gpu(pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)) for gpu in nvml.visible(driver.gpus)]
 
 
 def _gpu(handle: object) -> Gpu:

@@ -33,9 +33,9 @@ def cuda():
 
 
 def heavy(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Some milliseconds of work that depends on all of the input."""
+    """Tens of milliseconds of work that depends on all of the input."""
     square = inputs["x"].float().mean() + torch.ones(4096, 4096, device=inputs["x"].device) / 4096
-    for _ in range(20):
+    for _ in range(100):
         square = square @ square / square.mean().clamp(min=1e-3) / 4096
     return inputs["x"].float() + 0 * square[0, 0]
 
@@ -61,8 +61,8 @@ def test_a_launch_does_not_wait_for_the_device(cuda: Device):
     launching = time.perf_counter() - started
     for pending in launched:
         pending.wait()
-    assert launching < time.perf_counter() - started
-    assert sum(pending.seconds for pending in launched) > 0
+    # Had it waited for the first batch, it would have taken at least as long as that.
+    assert launching < min(pending.seconds for pending in launched)
 
 
 def test_the_peak_is_what_a_batch_takes(cuda: Device):

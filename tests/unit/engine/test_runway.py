@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from legit_embedding.engine.runway import DEPTH, Runway
+from legit_embedding.engine.runway import Runway
 
 
-def test_it_takes_one_batch_more_than_computes():
-    runway = Runway()
-    for _ in range(DEPTH):
+@pytest.mark.parametrize("depth", [2, 3])
+def test_it_takes_as_many_batches_as_it_is_deep(depth: int):
+    runway = Runway(depth)
+    for _ in range(depth):
         assert not runway.full
         runway.launched(1.0, 0.0, now=0.0)
     assert runway.full
     runway.landed(now=1.0)
     assert not runway.full
-    assert len(runway) == 1
+    assert len(runway) == depth - 1
 
 
 def test_an_empty_device_waits_for_nobody():

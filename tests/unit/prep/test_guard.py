@@ -35,6 +35,9 @@ TOUCHES = {
     "event": lambda: torch.cuda.Event().record(),
     "seed": torch.cuda.get_rng_state,
     "init": torch.cuda.init,
+    "init beneath": lambda: torch._C._cuda_init(),  # noqa: PLW0108
+    "set device beneath": lambda: torch._C._cuda_setDevice(0),
+    "synchronize beneath": lambda: torch._C._cuda_synchronize(),  # noqa: PLW0108
     "new tensor": lambda: torch.zeros(2, device="cuda"),
     "storage": lambda: torch.UntypedStorage(4, device="cuda"),
     "pinned": lambda: torch.empty(2, pin_memory=True),

@@ -61,13 +61,15 @@ def test_no_driver_is_no_gpu(monkeypatch):
     assert device.found() == []
 
 
-def test_what_the_driver_tells_is_read(monkeypatch):
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 1)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda _: b"H100")
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: SimpleNamespace(free=1, total=2))
-    running = [SimpleNamespace(pid=4_000_000_000, usedGpuMemory=None)]
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda _: running)
+def test_what_the_driver_says(fake_nvml):
+    fake_nvml.add("GPU-aa", "H100", free=1, total=2, running=[SimpleNamespace(pid=4_000_000_000, usedGpuMemory=None)])
     assert device.found() == [Gpu("H100", 1, 2, (Holder(4_000_000_000, None, "not seen from here"),))]
+
+
+def test_the_gpus_are_those_that_a_worker_sees(fake_nvml, monkeypatch):
+    for number in range(3):
+        fake_nvml.add(f"GPU-{number}", f"H10{number}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-2,0")
+    assert [gpu.name for gpu in device.found()] == ["H102", "H100"]
+    assert device.memory(deployment("cuda:1")).what.startswith("H100: ")
+    assert device.memory(deployment("cuda:2")).level == "fail"

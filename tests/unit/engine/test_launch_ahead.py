@@ -1,0 +1,76 @@
+"""The host launches far enough ahead, however long that takes it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from legit_embedding.engine.memory import Line
+from legit_embedding.engine.plan import Plan, make_plan, survey
+from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
+from tests.unit.engine.devices import MeteredDevice
+from tests.waiting import wait_for
+
+PER_ITEM_S = 0.001
+
+
+def plan(host: Line, largest: int = 1000, knee: int | None = 8) -> Plan:
+    return Plan("m", "image", 0, Line(0, 1), Line(0.0, PER_ITEM_S), largest, knee, speed=1000, host=host)
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "in_flight"),
+    [
+        (Line(0.002, 0.0), 16, 2),  # twice the knee is long enough
+        (Line(0.030, 0.0), 90, 2),  # three times 30 ms
+        (Line(0.030, PER_ITEM_S / 6), 180, 2),  # and putting a larger batch together takes longer
+        (Line(0.030, PER_ITEM_S), 16, 3),  # no batch is large enough
+    ],
+)
+def test_a_batch_takes_three_launches_or_three_are_in_flight(host: Line, target: int, in_flight: int):
+    assert plan(host).target() == target
+    assert plan(host).in_flight() == in_flight
+
+
+def test_memory_bounds_it_all_the_same():
+    assert plan(Line(0.030, 0.0), largest=50).target() == 50
+    assert plan(Line(0.030, 0.0), largest=50).in_flight() == 3
+
+
+def test_a_slower_device_needs_smaller_batches():
+    assert plan(Line(0.030, 0.0)).target(pace=2.0) == 45
+
+
+class SlowToLaunch(MeteredDevice):
+    """Takes the host 20 ms for each launch."""
+
+    def stage(self, inputs):
+        time.sleep(0.02)
+        return super().stage(inputs)
+
+
+def test_the_survey_measures_the_host():
+    device, model = SlowToLaunch(lambda numbers: PER_ITEM_S * len(numbers)), Model()
+    points = survey(device, model, model.forward, 1e6)
+    assert all(point.host_s >= 0.02 for point in points)
+    assert make_plan("m", "image", 0, points, 1e6, 1).host.at(1) >= 0.02
+
+
+@pytest.mark.parametrize(("slow", "expected"), [(True, 3), (False, 2)])
+def test_the_loop_keeps_as_many_on_the_device(start_engine, slow: bool, expected: int):
+    kind = SlowToLaunch if slow else MeteredDevice
+    model, gate = Model(max_batch=4), Gate()
+    model.on_forward = gate
+    # Memory for a few items only: no batch is ever long.
+    engine = start_engine(model, device=kind(lambda numbers: PER_ITEM_S * len(numbers), free=10_000))
+    items = [Item(number) for number in range(1, 41)]
+    for item in items:
+        engine.submit(item)
+    wait_for(lambda: engine.stats().on_device == expected, LIMIT_S, f"{expected} batches on the device")
+    assert len(model.collated) == expected
+    gate.open()
+    assert engine.drain(LIMIT_S)
+    assert all(item.is_right for item in items)
+    assert np.isfinite(engine.plans()["images"].host.base)
