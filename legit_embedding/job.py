@@ -94,6 +94,7 @@ class Job(Delivery):
                 encoding=ENCODING,
                 embedding=encode_finite(vector),
                 truncated=self.prepared.truncated,
+                repaired=self.prepared.repaired,
             )
         timings = Timings(_ms(self.prep_s), _ms(queue_s), _ms(compute_s))
         self._answer(self, Result(self.address, self.origin, outcome, timings))
