@@ -64,7 +64,12 @@ class SlowDecoders:
         if process is None or process.poll() is not None:
             process = _started()
         late = threading.Event()
-        timer = threading.Timer(self.budget_s, lambda: (late.set(), process.kill()))
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self.budget_s, end)
         timer.daemon = True
         timer.start()
         try:
