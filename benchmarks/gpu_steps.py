@@ -26,11 +26,11 @@ from torch.nn.attention import SDPBackend
 from benchmarks import minilm
 from benchmarks.peaks import dense_peak
 from legit_embedding.config import ModelConfig
-from legit_embedding.engine import compiled
-from legit_embedding.engine.device import open_device
-from legit_embedding.engine.host_reads import HostReads
-from legit_embedding.engine.kernels import choose_attention
-from legit_embedding.engine.plan import launch, make_plan, run, survey
+from legit_embedding.engine.device.base import open_device
+from legit_embedding.engine.device.kernels import choose_attention
+from legit_embedding.engine.sizing import compiled
+from legit_embedding.engine.sizing.host_reads import HostReads
+from legit_embedding.engine.sizing.profile import launch, make_plan, run, survey
 from legit_embedding.models.open_clip import OpenClipModel
 from legit_embedding.models.transformers import TransformersModel
 from tests.images import PHOTOS, encoded, photo
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from legit_embedding.models.base import Backend
+    from legit_embedding.models.backend import Backend
 
 SHAPES = 50
 HEADS, HEAD = 12, 32

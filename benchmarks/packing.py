@@ -18,16 +18,16 @@ import torch
 
 from benchmarks import minilm
 from benchmarks.report import arguments, show
+from legit_embedding.engine.batching.packer import Limits, padded_cost, shelf_for
 from legit_embedding.engine.delivery import Delivery
-from legit_embedding.engine.device import open_device
-from legit_embedding.engine.packer import Limits, padded_cost, shelf_for
+from legit_embedding.engine.device.base import open_device
 from legit_embedding.models.transformers import TransformersModel
 from tests.texts import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from legit_embedding.models.base import Prepared
+    from legit_embedding.models.backend import Prepared
 
 GOAL = 0.10
 FULL = {"cpu": 3276, "cuda": 65536}

@@ -27,7 +27,7 @@ from benchmarks import minilm
 from benchmarks.report import arguments, show
 from legit_embedding.models.transformers import TransformersModel
 from legit_embedding.prep.cpus import available_cpus, keep_to_one_core
-from legit_embedding.prep.image import ImageTransform
+from legit_embedding.prep.images.image import ImageTransform
 from legit_embedding.prep.stage import PrepStage
 from tests.images import PHOTOS, encoded, photo
 from tests.texts import texts

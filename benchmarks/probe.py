@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
-from legit_embedding import runtime
+from legit_embedding.pipeline import process as runtime
 
 
 @inspect_command()

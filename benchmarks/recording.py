@@ -20,7 +20,7 @@ from celery.worker.control import control_command
 
 from legit_embedding.config import Settings
 from legit_embedding.engine.engine import Engine
-from legit_embedding.models.base import Prepared
+from legit_embedding.models.backend import Prepared
 from legit_embedding.models.open_clip import OpenClipModel
 from legit_embedding.models.registry import Registry
 from legit_embedding.models.transformers import TransformersModel
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from legit_embedding.models.base import Recipe
+    from legit_embedding.models.backend import Recipe
 
     Tensors = Mapping[str, torch.Tensor]
 
@@ -117,7 +117,7 @@ class Bare:
         engine = Engine(self._backends, settings.engine, settings.device, settings.precision)
         engine.start()
         self._device = engine._loop._device.torch_device  # noqa: SLF001
-        self._forwards = {name: lane.forward for name, lane in engine._lanes.items()}  # noqa: SLF001
+        self._forwards = {name: queue.forward for name, queue in engine._queues.items()}  # noqa: SLF001
         self._warm = False
 
     def run(self, path: Path) -> dict[str, float]:

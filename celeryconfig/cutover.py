@@ -8,7 +8,7 @@ docs/migration.md.
 """
 
 from celeryconfig.legacy import *  # noqa: F403 - a profile is its names
-from legit_embedding.migration.router import Cutover
+from legit_embedding.migration.cutover.router import Cutover
 
 task_routes = (Cutover(old_queue="legacy_prep", new_queue="embedding"),)
 

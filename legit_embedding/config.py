@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from legit_embedding.errors import ConfigError
-from legit_embedding.reserved import is_reserved
+from legit_embedding.wire.reserved import is_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

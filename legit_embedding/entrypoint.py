@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, shared_task
 from celery.local import Proxy
 
-from legit_embedding import runtime
 from legit_embedding.errors import ConfigError
+from legit_embedding.pipeline import process as runtime
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import TaskNames
 
-STREAM_STEP = "legit_embedding.sources.bootstep:StreamStep"
+STREAM_STEP = "legit_embedding.sources.stream.bootstep:StreamStep"
 
 
 def names() -> TaskNames:

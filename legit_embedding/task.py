@@ -15,14 +15,14 @@ from celery.exceptions import Reject
 from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from legit_embedding import queues, runtime  # noqa: F401 - queues are reserved as soon as a worker knows them
-from legit_embedding.call import Call, read_batch, read_one
 from legit_embedding.errors import GivenBackError, TaskError
-from legit_embedding.job import HandedOver
-from legit_embedding.messages import HandOff, Origin, TaskObject, Written
-from legit_embedding.pool.continuation import current_owner, wait_for
-from legit_embedding.pool.job import PoolJob
+from legit_embedding.pipeline import process as runtime
+from legit_embedding.pipeline.job import HandedOver
+from legit_embedding.pool.greenlets import current_owner, wait_for
 from legit_embedding.pool.request import Withdrawn
+from legit_embedding.pool.task_run import PoolJob
+from legit_embedding.wire.call import Call, read_batch, read_one
+from legit_embedding.wire.messages import HandOff, Origin, TaskObject, Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class EmbeddingTask(Task):
 
     abstract = True
     Request = "legit_embedding.pool.request:EmbeddingRequest"
-    Strategy = "legit_embedding.pool.as_sent:strategy"
+    Strategy = "legit_embedding.broker.as_sent:strategy"
     deferred = True
     acks_late = True
     reject_on_worker_lost = True

@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from legit_embedding.models.base import Prepared
+from legit_embedding.models.backend import Prepared
 from legit_embedding.models.null import NullModel, NullOptions, unit_vectors
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from legit_embedding.models.base import Recipe
+    from legit_embedding.models.backend import Recipe
 
 STICKY_MESSAGE = "CUDA error: device-side assert triggered"
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from legit_embedding.engine import device, wreck
-from legit_embedding.engine.device import CpuDevice, CpuPending
+from legit_embedding.engine.device import base as device
+from legit_embedding.engine.device import wreck
+from legit_embedding.engine.device.base import CpuDevice, CpuPending
 from tests.faulty_model import STICKY_MESSAGE
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from legit_embedding.engine.device import Forward, Tensors
+    from legit_embedding.engine.device.base import Forward, Tensors
 
 
 class InFlight:

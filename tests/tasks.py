@@ -10,9 +10,9 @@ import time
 import psutil
 from redis import Redis
 
-from legit_embedding import runtime
 from legit_embedding.celery import app
 from legit_embedding.config import get_settings
+from legit_embedding.pipeline import process as runtime
 
 
 @app.task

@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from legit_embedding import __version__
-from legit_embedding.cli.lazy import LazyGroup
+from legit_embedding.cli.shared.lazy import LazyGroup
 
 COMMANDS = {
     "health": "Whether a worker is well: for a person, or a container's probe.",

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from legit_embedding.engine.answers import Vectors
+from legit_embedding.engine.outcomes import Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from legit_embedding.engine.answers import Answers
-    from legit_embedding.engine.batch import Batch
-    from legit_embedding.engine.custody import Custody
-    from legit_embedding.engine.device import Device, Pending
-    from legit_embedding.engine.lane import Lane
+    from legit_embedding.engine.batching.batch import Batch
+    from legit_embedding.engine.device.base import Device, Pending
+    from legit_embedding.engine.in_flight import InFlightBatches
+    from legit_embedding.engine.model_queue import ModelQueue
+    from legit_embedding.engine.outcomes import Outcomes
 
 _STOP_S = 5.0
 
@@ -26,7 +26,7 @@ _STOP_S = 5.0
 class Flight:
     """One batch on the device."""
 
-    lane: Lane
+    queue: ModelQueue
     batch: Batch
     pending: Pending
     expected_s: float
@@ -37,8 +37,8 @@ class Completions:
 
     Args:
         device: what they fly on.
-        answers: takes the vectors.
-        custody: lets go of the batches.
+        outcomes: takes the vectors.
+        in_flight: lets go of the batches.
         landed: told of each flight as soon as its vectors, or its error, are there, before the items are.
         crashed: told if this thread cannot go on.
     """
@@ -46,14 +46,14 @@ class Completions:
     def __init__(
         self,
         device: Device,
-        answers: Answers,
-        custody: Custody,
+        outcomes: Outcomes,
+        in_flight: InFlightBatches,
         landed: Callable[[Flight, BaseException | None], None],
         crashed: Callable[[BaseException], None],
     ) -> None:
         self._device = device
-        self._answers = answers
-        self._custody = custody
+        self._outcomes = outcomes
+        self._in_flight = in_flight
         self._landed = landed
         self._crashed = crashed
         self._flights: SimpleQueue[Flight | None] = SimpleQueue()
@@ -92,12 +92,12 @@ class Completions:
         self._landed(flight, None)
         if claimed:
             seconds = flight.pending.seconds
-            self._answers.embedded(flight.batch, vectors, time.monotonic() - seconds, seconds)
-        self._custody.release(flight.batch)
+            self._outcomes.embedded(flight.batch, vectors, time.monotonic() - seconds, seconds)
+        self._in_flight.release(flight.batch)
 
     @staticmethod
     def _vectors(flight: Flight) -> Vectors | BaseException:
         try:
-            return Vectors(flight.pending.wait(), len(flight.batch.deliveries), flight.lane.backend.dim)
+            return Vectors(flight.pending.wait(), len(flight.batch.deliveries), flight.queue.backend.dim)
         except BaseException as error:  # noqa: BLE001 - the loop decides
             return error

@@ -6,29 +6,29 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.engine import startup
-from legit_embedding.engine.answers import CANCELLED, Answers
-from legit_embedding.engine.custody import Custody
-from legit_embedding.engine.device import open_device
-from legit_embedding.engine.holding import hold
-from legit_embedding.engine.kernels import choose_attention
-from legit_embedding.engine.lane import Lane
+from legit_embedding.engine.device.base import open_device
+from legit_embedding.engine.device.device_lock import hold
+from legit_embedding.engine.device.kernels import choose_attention
+from legit_embedding.engine.in_flight import InFlightBatches
 from legit_embedding.engine.loop import Loop
+from legit_embedding.engine.model_queue import ModelQueue
+from legit_embedding.engine.outcomes import CANCELLED, Outcomes
+from legit_embedding.engine.recovery import is_lost
+from legit_embedding.engine.sizing import load as startup
 from legit_embedding.engine.stats import EngineStats
-from legit_embedding.engine.survival import is_lost
 from legit_embedding.errors import ConfigError, ErrorCode, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from legit_embedding.config import EngineConfig
-    from legit_embedding.engine.choice import Choice
     from legit_embedding.engine.delivery import Delivery
-    from legit_embedding.engine.device import Device
-    from legit_embedding.engine.holding import Hold
-    from legit_embedding.engine.plan import Plan
+    from legit_embedding.engine.device.base import Device
+    from legit_embedding.engine.device.choice import Choice
+    from legit_embedding.engine.device.device_lock import Hold
+    from legit_embedding.engine.sizing.profile import Plan
     from legit_embedding.engine.stats import ModelStats
-    from legit_embedding.models.base import Backend
+    from legit_embedding.models.backend import Backend
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +72,12 @@ class Engine:
         self._on_fatal = on_fatal
         self._choice: Choice | None = None
         self._hold: Hold | None = None
-        self._answers = Answers()
-        self._custody = Custody(self._answers)
-        self._lanes = {name: self._lane(name, backend) for name, backend in backends.items()}
-        self._loop = Loop(self._lanes, self._answers, self._custody, self._open, self._check_memory, self._report_fatal)
+        self._outcomes = Outcomes()
+        self._in_flight = InFlightBatches(self._outcomes)
+        self._queues = {name: self._queue(name, backend) for name, backend in backends.items()}
+        self._loop = Loop(
+            self._queues, self._outcomes, self._in_flight, self._open, self._check_memory, self._report_fatal
+        )
 
     def start(self) -> None:
         """Load, measure and warm up the models; returns when the device is ready for deliveries.
@@ -94,35 +96,35 @@ class Engine:
 
     def submit(self, delivery: Delivery) -> None:
         """Take over a prepared item. Never blocks; whether there is room is the caller's to ask beforehand."""
-        self._answers.expect()
-        lane = self._lanes.get(delivery.model)
-        if lane is None:
-            self._answers.fail([delivery], TaskError("unknown_model", f"there is no model {delivery.model!r} here"))
-        elif lane.accumulator.put(delivery):
+        self._outcomes.expect()
+        queue = self._queues.get(delivery.model)
+        if queue is None:
+            self._outcomes.fail([delivery], TaskError("unknown_model", f"there is no model {delivery.model!r} here"))
+        elif queue.accumulator.put(delivery):
             self._loop.notice()
         else:
-            self._answers.give_back([delivery])
+            self._outcomes.give_back([delivery])
 
     def cancel(self, delivery: Delivery, code: ErrorCode) -> None:
         """Fail an item with this code: at once if it waits, else with its batch, or when it is submitted."""
         delivery.cancelled = code
         # An item that has not been submitted yet may not know its model either; it fails when it is packed.
-        lane = self._lanes.get(getattr(delivery, "model", ""))
-        if lane is not None and lane.accumulator.remove(delivery):
-            self._answers.fail([delivery], TaskError(code, CANCELLED))
+        queue = self._queues.get(getattr(delivery, "model", ""))
+        if queue is not None and queue.accumulator.remove(delivery):
+            self._outcomes.fail([delivery], TaskError(code, CANCELLED))
 
     def has_room(self, model: str) -> bool:
         """Whether a model's sources may prepare more; `on_room` tells when that is so again."""
-        lane = self._lanes.get(model)
-        return lane is not None and not lane.accumulator.full
+        queue = self._queues.get(model)
+        return queue is not None and not queue.accumulator.full
 
     def largest_batch(self) -> int:
         """How many items a full batch of every model has together: twice as many keep the device in full batches."""
-        return sum(lane.batch_items() for lane in self._lanes.values())
+        return sum(queue.batch_items() for queue in self._queues.values())
 
     def plans(self) -> dict[str, Plan]:
         """What was measured of each model; after the start."""
-        return {name: lane.plan for name, lane in self._lanes.items()}
+        return {name: queue.plan for name, queue in self._queues.items()}
 
     @property
     def choice(self) -> Choice | None:
@@ -131,15 +133,15 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """The counters of this moment."""
-        device_s = sum(lane.counters.device_s for lane in self._lanes.values())
+        device_s = sum(queue.counters.device_s for queue in self._queues.values())
         return EngineStats(
             models={
-                name: lane.stats(device_s, self._loop.scheduler.weight(name)) for name, lane in self._lanes.items()
+                name: queue.stats(device_s, self._loop.scheduler.weight(name)) for name, queue in self._queues.items()
             },
             busy=self._loop.busy.fraction(time.monotonic()),
-            open_items=self._answers.open,
-            open_batches=len(self._custody),
-            on_device=len(self._loop.runway),
+            open_items=self._outcomes.open,
+            open_batches=len(self._in_flight),
+            on_device=len(self._loop.device_queue),
             turned_at=self._loop.turned_at,
             memory=self._loop.memory,
             device=self._choice,
@@ -165,15 +167,15 @@ class Engine:
 
     def set_linger(self, model: str, linger_ms: float) -> None:
         """Change how long a model's batch that is not full waits for more items."""
-        self._lanes[model].linger_s = linger_ms / 1000
+        self._queues[model].linger_s = linger_ms / 1000
 
     def set_max_batch(self, model: str, max_batch: int | None) -> None:
         """Change the most items of a model's batch; None for what memory and speed allow."""
-        self._lanes[model].max_batch = max_batch
+        self._queues[model].max_batch = max_batch
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything submitted is settled; False if that takes longer."""
-        return self._answers.wait_for_all(timeout)
+        return self._outcomes.wait_for_all(timeout)
 
     def close(self, *, give_back: bool = True, timeout: float = STOP_S) -> None:
         """Stop. What is on the device is still answered; every other delivery is given back.
@@ -188,12 +190,12 @@ class Engine:
         self._give_back_waiting()
         self._loop.stop(max(0.0, deadline - time.monotonic()))
         # The loop has done this, unless it never ran or is stuck on the device.
-        self._custody.end()
+        self._in_flight.end()
         if self._hold is not None:
             self._hold.release()
 
-    def _lane(self, name: str, backend: Backend) -> Lane:
-        return Lane(name, backend, self._answers, WAITING_BYTES, self._config.max_in_flight, self._room)
+    def _queue(self, name: str, backend: Backend) -> ModelQueue:
+        return ModelQueue(name, backend, self._outcomes, WAITING_BYTES, self._config.max_in_flight, self._room)
 
     def _open(self) -> Device:
         choose_attention(cudnn=self._config.cudnn_attention)
@@ -203,7 +205,7 @@ class Engine:
         logger.info("The device is %s: %s", shown, choice.why)
         try:
             self._hold = hold(self._device_name, choice, share=self._config.share)
-            startup.prepare(device, list(self._lanes.values()), self._config, self._precision)
+            startup.prepare(device, list(self._queues.values()), self._config, self._precision)
         except BaseException as error:
             if is_lost(error, device):
                 device.abandon(error)
@@ -213,11 +215,11 @@ class Engine:
         return device
 
     def _check_memory(self, device: Device) -> None:
-        startup.check_memory(device, self._lanes.values(), self._config)
+        startup.check_memory(device, self._queues.values(), self._config)
 
     def _give_back_waiting(self) -> None:
-        for lane in self._lanes.values():
-            self._answers.give_back(lane.accumulator.close())
+        for queue in self._queues.values():
+            self._outcomes.give_back(queue.accumulator.close())
 
     def _room(self) -> None:
         if self._on_room is None:

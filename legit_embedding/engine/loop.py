@@ -8,20 +8,20 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from legit_embedding.engine.completions import Completions, Flight
-from legit_embedding.engine.plan import launch
-from legit_embedding.engine.runway import Runway
+from legit_embedding.engine.device_queue import DeviceQueue
+from legit_embedding.engine.recovery import Recovery
 from legit_embedding.engine.scheduler import Scheduler
+from legit_embedding.engine.sizing.profile import launch
 from legit_embedding.engine.stats import BusyMeter, Memory
-from legit_embedding.engine.survival import Survival
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from legit_embedding.engine.answers import Answers
-    from legit_embedding.engine.batch import Batch
-    from legit_embedding.engine.custody import Custody
-    from legit_embedding.engine.device import Device, Pending
-    from legit_embedding.engine.lane import Lane
+    from legit_embedding.engine.batching.batch import Batch
+    from legit_embedding.engine.device.base import Device, Pending
+    from legit_embedding.engine.in_flight import InFlightBatches
+    from legit_embedding.engine.model_queue import ModelQueue
+    from legit_embedding.engine.outcomes import Outcomes
 
 TURN_S = 0.5
 """The longest the loop sleeps: it turns this often with nothing to do, so that one can tell idle from stuck."""
@@ -36,9 +36,9 @@ class Loop:
     the batch before it is nearly done: the device does not notice, and more items come along.
 
     Args:
-        lanes: the models by name.
-        answers: settles items.
-        custody: knows every batch that is not settled.
+        queues: the models by name.
+        outcomes: settles items.
+        in_flight: knows every batch that is not settled.
         open_device: opens the device and loads the models; called on the loop's thread.
         check_memory: compares the models' plans with what is free now.
         on_fatal: called with the cause, on the loop's thread, when it ends without having been asked to.
@@ -46,16 +46,16 @@ class Loop:
 
     def __init__(
         self,
-        lanes: Mapping[str, Lane],
-        answers: Answers,
-        custody: Custody,
+        queues: Mapping[str, ModelQueue],
+        outcomes: Outcomes,
+        in_flight: InFlightBatches,
         open_device: Callable[[], Device],
         check_memory: Callable[[Device], None],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
-        self._lanes = lanes
-        self._answers = answers
-        self._custody = custody
+        self._queues = queues
+        self._outcomes = outcomes
+        self._in_flight = in_flight
         self._open_device = open_device
         self._check_memory = check_memory
         self._on_fatal = on_fatal
@@ -69,14 +69,14 @@ class Loop:
         self._crash: BaseException | None = None
         self._refusal: BaseException | None = None
         self._memory_checked_at = time.monotonic()
-        self.runway = Runway()
-        self.scheduler = Scheduler({name: lane.backend.config.weight for name, lane in lanes.items()})
+        self.device_queue = DeviceQueue()
+        self.scheduler = Scheduler({name: queue.backend.config.weight for name, queue in queues.items()})
         self.busy = BusyMeter(time.monotonic())
         self.turned_at = time.monotonic()
         self.memory = Memory()
 
     _device: Device
-    _survival: Survival
+    _recovery: Recovery
     _completions: Completions
 
     def start(self) -> None:
@@ -110,19 +110,19 @@ class Loop:
 
     def stalled_for(self, now: float) -> float:
         """How long the loop, or the device, has made no progress, beyond the loop's longest sleep."""
-        return max(0.0, now - self.turned_at - TURN_S, self.runway.stalled_for(now))
+        return max(0.0, now - self.turned_at - TURN_S, self.device_queue.stalled_for(now))
 
     def _main(self) -> None:
         try:
             self._device = self._open_device()
             self._read_memory()
-            self.runway.depth = max(lane.plan.in_flight() for lane in self._lanes.values())
+            self.device_queue.depth = max(queue.plan.in_flight() for queue in self._queues.values())
         except BaseException as error:  # noqa: BLE001 - raised again by `start`
             self._refusal = error
             self._ready.set()
             return
-        self._survival = Survival(self._device, self._answers, self._custody)
-        self._completions = Completions(self._device, self._answers, self._custody, self._landed, self._crashed)
+        self._recovery = Recovery(self._device, self._outcomes, self._in_flight)
+        self._completions = Completions(self._device, self._outcomes, self._in_flight, self._landed, self._crashed)
         self._completions.start()
         self.busy = BusyMeter(time.monotonic())
         self._running = True
@@ -141,9 +141,9 @@ class Loop:
 
     def _end(self, cause: BaseException | None) -> None:
         self._running = False
-        for lane in self._lanes.values():
-            self._answers.give_back(lane.accumulator.close())
-        self._custody.end()
+        for queue in self._queues.values():
+            self._outcomes.give_back(queue.accumulator.close())
+        self._in_flight.end()
         if cause is not None:
             self._on_fatal(cause)
         self._completions.stop()
@@ -157,44 +157,44 @@ class Loop:
         self.turned_at = now = time.monotonic()
         self._absorb(now)
         self._watch_memory(now)
-        if not self.runway.full:
+        if not self.device_queue.full:
             self._advance(now)
         else:
             self._sleep(TURN_S)
 
     def _advance(self, now: float) -> None:
         """Launch a batch, or sleep until one should be launched."""
-        due = {name: wait for name, lane in self._lanes.items() if (wait := lane.due_in(now)) is not None}
+        due = {name: wait for name, queue in self._queues.items() if (wait := queue.due_in(now)) is not None}
         ready = [name for name, wait in due.items() if wait <= 0]
         if not ready:
             self._sleep(min([TURN_S, *due.values()]), hungry=True)
             return
-        lane = self._lanes[self.scheduler.next(ready)]
-        spare = self.runway.spare(now)
-        if spare > 0 and not lane.has_full_batch():
+        queue = self._queues[self.scheduler.next(ready)]
+        spare = self.device_queue.spare(now)
+        if spare > 0 and not queue.has_full_batch():
             self._sleep(min(TURN_S, spare))
         else:
-            self._launch(lane, now)
+            self._launch(queue, now)
 
-    def _launch(self, lane: Lane, now: float) -> None:
-        batch = lane.next_batch(now)
-        if batch is None or not self._custody.take(batch):
+    def _launch(self, queue: ModelQueue, now: float) -> None:
+        batch = queue.next_batch(now)
+        if batch is None or not self._in_flight.take(batch):
             return
-        expected = lane.expected_s(batch.cost)
-        self.scheduler.serve(lane.name, expected)
-        pending = self._try_launch(lane, batch)
+        expected = queue.expected_s(batch.cost)
+        self.scheduler.serve(queue.name, expected)
+        pending = self._try_launch(queue, batch)
         if isinstance(pending, BaseException):
-            self.scheduler.correct(lane.name, -expected)
-            self._survival.handle(lane, batch, pending)
+            self.scheduler.correct(queue.name, -expected)
+            self._recovery.handle(queue, batch, pending)
             return
         launched = time.monotonic()
-        self.runway.launched(expected, launched - now, launched)
-        self._completions.put(Flight(lane, batch, pending, expected))
+        self.device_queue.launched(expected, launched - now, launched)
+        self._completions.put(Flight(queue, batch, pending, expected))
 
-    def _try_launch(self, lane: Lane, batch: Batch) -> Pending | BaseException:
+    def _try_launch(self, queue: ModelQueue, batch: Batch) -> Pending | BaseException:
         try:
             arrays = [delivery.prepared.array for delivery in batch.deliveries]
-            return launch(self._device, lane.backend, lane.forward, arrays)
+            return launch(self._device, queue.backend, queue.forward, arrays)
         except Exception as error:  # noqa: BLE001 - whatever a batch does, it costs itself only
             return error
 
@@ -202,20 +202,20 @@ class Loop:
         """Take in what has landed."""
         while self._landings:
             flight, error = self._landings.popleft()
-            self.runway.landed(now)
+            self.device_queue.landed(now)
             seconds = flight.pending.seconds
             self.busy.add(seconds, now)
-            self.scheduler.correct(flight.lane.name, seconds - flight.expected_s)
+            self.scheduler.correct(flight.queue.name, seconds - flight.expected_s)
             if error is None:
-                flight.lane.ran(flight.batch, seconds)
+                flight.queue.ran(flight.batch, seconds)
             elif self._stop_by is None:
-                self._survival.handle(flight.lane, flight.batch, error)
+                self._recovery.handle(flight.queue, flight.batch, error)
         if self._crash is not None:
             raise self._crash
 
     def _let_land(self, by: float) -> None:
         """Wait for what is on the device."""
-        while len(self.runway) and (now := time.monotonic()) < by:
+        while len(self.device_queue) and (now := time.monotonic()) < by:
             self.turned_at = now
             self._wake.clear()
             if not self._landings and self._crash is None:
@@ -235,7 +235,7 @@ class Loop:
         if self._landings or self._crash is not None or self._stop_by is not None:
             return True
         now = time.monotonic()
-        return hungry and any(lane.due_in(now) == 0 for lane in self._lanes.values())
+        return hungry and any(queue.due_in(now) == 0 for queue in self._queues.values())
 
     def _landed(self, flight: Flight, error: BaseException | None) -> None:
         self._landings.append((flight, error))

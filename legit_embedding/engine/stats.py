@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from legit_embedding.histogram import RATIOS, SECONDS, SIZES, Histogram
+from legit_embedding.engine.histogram import RATIOS, SECONDS, SIZES, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from legit_embedding.engine.choice import Choice
-    from legit_embedding.histogram import Distribution
+    from legit_embedding.engine.device.choice import Choice
+    from legit_embedding.engine.histogram import Distribution
 
 _WINDOW_S = 5.0
 

@@ -12,7 +12,7 @@ from open_clip.pretrained import download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 if TYPE_CHECKING:
-    from legit_embedding.prep.image import Interpolation, ResizeMode
+    from legit_embedding.prep.images.image import Interpolation, ResizeMode
 
 _CONFIG_FILE = "open_clip_config.json"
 _USUAL_SIZE = 224

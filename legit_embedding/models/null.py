@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from legit_embedding.errors import TaskError
-from legit_embedding.models.base import Prepared
+from legit_embedding.models.backend import Prepared
 from legit_embedding.models.settings import Options, read_options
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from legit_embedding.config import Kind, ModelConfig
-    from legit_embedding.models.base import Recipe
+    from legit_embedding.models.backend import Recipe
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -43,7 +43,7 @@ class NullOptions(Options):
 
 
 class NullModel:
-    """Answers each item with a unit vector made from its checksum (see `expected`), after a sleep.
+    """Outcomes each item with a unit vector made from its checksum (see `expected`), after a sleep.
 
     In the settings: ``backend = "legit_embedding.models.null:NullModel"``, of either kind.
     """

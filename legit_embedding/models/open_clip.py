@@ -17,7 +17,7 @@ from legit_embedding.models.recipes import ImageRecipe
 from legit_embedding.models.settings import Options, misconfigured, read_options, require_kind
 from legit_embedding.models.stacking import stack
 from legit_embedding.models.weights import PACKAGE, RANDOM, in_package, random_seed
-from legit_embedding.prep.image import ImageTransform
+from legit_embedding.prep.images.image import ImageTransform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

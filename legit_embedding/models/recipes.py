@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from legit_embedding.errors import TaskError
-from legit_embedding.models.base import Prepared
+from legit_embedding.models.backend import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

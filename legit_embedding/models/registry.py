@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from legit_embedding.config import Kind, ModelConfig
-    from legit_embedding.models.base import Backend, Recipe
+    from legit_embedding.models.backend import Backend, Recipe
 
 # By path, so that this module costs a producer or the command line nothing: no torch, no model library.
 BACKENDS = {

@@ -16,23 +16,23 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from kombu.asynchronous import get_event_loop
 
-from legit_embedding import runtime
+from legit_embedding.broker.acks import run_ready_acknowledgements
+from legit_embedding.broker.prefetch import Prefetch
+from legit_embedding.broker.refusals import Refusals
+from legit_embedding.broker.step import BrokerStep
+from legit_embedding.control import overrides as control
 from legit_embedding.errors import ConfigError
-from legit_embedding.pool import control
-from legit_embedding.pool.continuation import ContinuationThread
-from legit_embedding.pool.drain import run_ready_acknowledgements
-from legit_embedding.pool.holding import Holding
-from legit_embedding.pool.job import Callbacks, PoolJob
-from legit_embedding.pool.limits import Clock, Limits
-from legit_embedding.pool.prefetch import Prefetch
-from legit_embedding.pool.refusals import Refusals
+from legit_embedding.pipeline import process as runtime
+from legit_embedding.pool.greenlets import GreenletThread
+from legit_embedding.pool.task_run import Callbacks, PoolJob
 from legit_embedding.pool.threads import WorkerThreads
+from legit_embedding.pool.time_limits import Clock, Limits
 from legit_embedding.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from legit_embedding.pipeline import Pipeline
+    from legit_embedding.pipeline.pipeline import Pipeline
 
 logger = get_logger(__name__)
 
@@ -64,9 +64,9 @@ class TaskPool(BasePool):
         self._broken = False
         self._stopped = False
         self._ordinary = WorkerThreads(self.limit, "task")
-        self._continuations: list[ContinuationThread] = []
+        self._continuations: list[GreenletThread] = []
         self._clock = Clock()
-        self.app.steps["consumer"].update((Prefetch, Holding, Refusals))
+        self.app.steps["consumer"].update((Prefetch, BrokerStep, Refusals))
         control.register()
         logs.dress(as_json=runtime.settings().telemetry.json_logs)
 
@@ -83,7 +83,7 @@ class TaskPool(BasePool):
             self.pipeline = runtime.start(nodename=nodename, threads=self.limit, on_fatal=self._on_fatal)
         except ConfigError as error:
             self._refuse(str(error))
-        self._continuations[:] = [ContinuationThread(f"trace-{n}") for n in range(1, self.limit + 1)]
+        self._continuations[:] = [GreenletThread(f"trace-{n}") for n in range(1, self.limit + 1)]
         for thread in self._continuations:
             thread.start()
         runtime.current().watched.extend(self._continuations)
@@ -187,7 +187,7 @@ class TaskPool(BasePool):
     def _is_deferred(self, name: str) -> bool:
         return bool(getattr(self.app.tasks.get(name), "deferred", False))
 
-    def _continuation(self) -> ContinuationThread:
+    def _continuation(self) -> GreenletThread:
         """The first thread that is not behind: few busy threads cost less than many that are woken for each task."""
         threads = self._continuations
         return next((thread for thread in threads if thread.behind < _BEHIND), None) or min(

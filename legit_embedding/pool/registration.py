@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import concurrency
 
-from legit_embedding.pool import commands
+from legit_embedding.control import commands
 
 POOL_NAME = "gpubatch"
 POOL_CLASS = "legit_embedding.pool:TaskPool"

@@ -11,15 +11,15 @@ from celery.platforms import signals as platform_signals
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from legit_embedding import runtime
 from legit_embedding.errors import TaskError
+from legit_embedding.pipeline import process as runtime
 
 if TYPE_CHECKING:
     from billiard.einfo import ExceptionInfo
     from kombu.message import Message
 
     from legit_embedding.errors import ErrorCode
-    from legit_embedding.pool.job import PoolJob
+    from legit_embedding.pool.task_run import PoolJob
 
 
 class Withdrawn(Ignore):

@@ -9,7 +9,7 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
 
-from legit_embedding import runtime
+from legit_embedding.pipeline import process as runtime
 from legit_embedding.telemetry import logs
 
 logger = get_logger(__name__)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legit_embedding.errors import TaskError
-from legit_embedding.prep.beneath import file_beneath
+from legit_embedding.prep.safe_open import file_beneath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from legit_embedding.config import FetchConfig
-    from legit_embedding.messages import TaskObject
-    from legit_embedding.prep.fetch import Fetcher
+    from legit_embedding.prep.fetch.fetcher import Fetcher
+    from legit_embedding.wire.messages import TaskObject
 
 _LONGEST_SHOWN = 200
 _BASE64_CHARACTERS, _BASE64_BYTES = 4, 3

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from legit_embedding.errors import TaskError
-from legit_embedding.prep.beneath import file_beneath, folder_beneath
+from legit_embedding.prep.safe_open import file_beneath, folder_beneath
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from legit_embedding.prep.cpus import keep_to_one_core
-from legit_embedding.prep.guard import cpu_only
+from legit_embedding.prep.cuda_guard import cpu_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError
-from legit_embedding.messages import Address, Embedded
+from legit_embedding.wire.messages import Address, Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from legit_embedding.errors import ErrorCode
-    from legit_embedding.messages import Result, Written
     from legit_embedding.sinks.routing import Router
+    from legit_embedding.wire.messages import Result, Written
 
 _OVERHEAD_BYTES = 1024  # names, ids and numbers of one entry, and the objects around them
 _OF_THE_STREAM = ("WRONGTYPE", "NOPERM")

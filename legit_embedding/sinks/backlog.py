@@ -43,7 +43,7 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Answers that are in no batch yet."""
+        """Outcomes that are in no batch yet."""
         return len(self._waiting)
 
     @property

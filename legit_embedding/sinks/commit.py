@@ -6,15 +6,15 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from legit_embedding.link import Packed, Script
+from legit_embedding.redis_io.connection import Packed, Script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from legit_embedding.config import StreamConfig
-    from legit_embedding.link import Argument, Link
-    from legit_embedding.messages import Origin
+    from legit_embedding.redis_io.connection import Argument, Link
     from legit_embedding.sinks.answer import Answer
+    from legit_embedding.wire.messages import Origin
 
 DEDUPE_PREFIX = "embedding:written:"
 """A Celery task's result is remembered under this and the task's id, for ``dedupe_s``: the entry id it got."""
@@ -26,7 +26,7 @@ WRITTEN, ALREADY, REFUSED = b"+", b"=", b"-"
 
 
 class Batch:
-    """Answers that are committed together, packed once for however many attempts it takes."""
+    """Outcomes that are committed together, packed once for however many attempts it takes."""
 
     def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
         self.answers = answers

@@ -21,21 +21,21 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from legit_embedding.dead_letter.bury import DeadLetter
 from legit_embedding.errors import TaskError
-from legit_embedding.link import explain
-from legit_embedding.messages import Written
-from legit_embedding.outage import Outage
-from legit_embedding.sinks import separate
+from legit_embedding.redis_io.connection import explain
+from legit_embedding.redis_io.health import Outage
+from legit_embedding.sinks import non_atomic as separate
 from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, Batch, parse
-from legit_embedding.sinks.dead_letter import DeadLetter
 from legit_embedding.sinks.routing import Router
+from legit_embedding.wire.messages import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from legit_embedding.config import StreamConfig
-    from legit_embedding.link import Backoff, Link
-    from legit_embedding.outage import Health
+    from legit_embedding.redis_io.connection import Backoff, Link
+    from legit_embedding.redis_io.health import Health
     from legit_embedding.sinks.answer import Answer
     from legit_embedding.sinks.stats import Counters
 
@@ -86,7 +86,7 @@ class Committer:
         self._router = Router(config)
         self._outage = Outage(f"writing results to {server}")
         self._refusal = Outage(f"the result stream {config.results!r} at {server}", "its tasks go to the dead letter")
-        self._recovered = asyncio.Event()
+        self._retries = asyncio.Event()
         self._split = False
 
     @property
@@ -157,7 +157,7 @@ class Committer:
             else:
                 if not any(map(_is_held_up, replies)):
                     self._outage.over()
-                    self._recovered.set()
+                    self._retries.set()
                 return replies
 
     async def _is_too_large(self, link: Link, answers: Sequence[Answer], attempt: int) -> bool:
@@ -182,11 +182,11 @@ class Committer:
         """Let some time pass after a failure; less when another batch gets through meanwhile."""
         self._counters.retries += 1
         self._outage.failed(explain(error))
-        self._recovered.clear()
+        self._retries.clear()
         await link.reset()
         await asyncio.sleep(self._backoff.delay(1))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._recovered.wait(), self._backoff.delay(attempt))
+            await asyncio.wait_for(self._retries.wait(), self._backoff.delay(attempt))
 
     def _confirm(self, answers: Sequence[Answer], replies: Sequence[bytes]) -> list[tuple[Answer, str]]:
         """Tell whoever waits for a confirmed answer; returns the others, and why they were refused."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
-from legit_embedding.link import Script, explain
+from legit_embedding.redis_io.connection import Script, explain
 from legit_embedding.sinks.commit import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from legit_embedding.config import StreamConfig
-    from legit_embedding.link import Link
+    from legit_embedding.redis_io.connection import Link
 
 logger = logging.getLogger(__name__)
 

@@ -10,21 +10,21 @@ from threading import Event as ThreadEvent
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.link import Backoff, Link, public_url
-from legit_embedding.outage import Health
+from legit_embedding.redis_io.connection import Backoff, Link, public_url
+from legit_embedding.redis_io.health import Health
+from legit_embedding.redis_io.tasks import end, run_until
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.backlog import Backlog, Limits
 from legit_embedding.sinks.committer import Committer
 from legit_embedding.sinks.room import Room
 from legit_embedding.sinks.stats import Counters
-from legit_embedding.turns import end, run_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from legit_embedding.config import StreamConfig
-    from legit_embedding.messages import Result, Written
     from legit_embedding.sinks.stats import WriterStats
+    from legit_embedding.wire.messages import Result, Written
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from legit_embedding.engine.engine import Engine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from legit_embedding.pipeline import Pipeline
+    from legit_embedding.pipeline.pipeline import Pipeline
 
 STALL_S = 30.0
 """How long the loop, or the device, may be without progress. A batch holds a device for two seconds at most by plan."""

@@ -10,8 +10,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from legit_embedding import __version__
-from legit_embedding.histogram import Distribution
-from legit_embedding.telemetry.reading import read
+from legit_embedding.engine.histogram import Distribution
+from legit_embedding.pipeline.snapshot import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from legit_embedding.engine.stats import EngineStats
-    from legit_embedding.pipeline import Pipeline
-    from legit_embedding.telemetry.reading import Reading
+    from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.pipeline.snapshot import Reading
 
 ALONE: tuple[str, ...] = ()
 """The key of a value that has no label but the worker's."""

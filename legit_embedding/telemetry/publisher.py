@@ -8,17 +8,17 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding import __version__
-from legit_embedding.engine.choice import Choice
+from legit_embedding.engine.device.choice import Choice
 from legit_embedding.engine.stats import Memory
+from legit_embedding.pipeline.snapshot import WINDOW_S, read
 from legit_embedding.telemetry import keys
-from legit_embedding.telemetry.reading import WINDOW_S, read
 
 if TYPE_CHECKING:
     import redis
 
     from legit_embedding.engine.stats import ModelStats
-    from legit_embedding.pipeline import Pipeline
-    from legit_embedding.telemetry.reading import Reading
+    from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.pipeline.snapshot import Reading
 
 
 _OF_EMBED = (

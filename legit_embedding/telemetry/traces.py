@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from legit_embedding.messages import Embedded
+    from legit_embedding.wire.messages import Embedded
 
 SERVICE = "legit_embedding"
 _NS = 1_000_000_000

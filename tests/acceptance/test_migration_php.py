@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from legit_embedding.migration.plan import Plan
-from legit_embedding.migration.share import Subject
-from legit_embedding.migration.store import PlanStore
+from legit_embedding.migration.cutover.plan import Plan
+from legit_embedding.migration.cutover.share import Subject
+from legit_embedding.migration.cutover.store import PlanStore
 from legit_embedding.models.null import expected
 from tests.clients import PREPARE_TEXT
 from tests.php import has_phpredis

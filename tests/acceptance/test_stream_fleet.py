@@ -16,7 +16,7 @@ from tests.servers import ServerKind, available_kinds
 from tests.soak import PATIENCE_S, SEED, TASKS, names
 from tests.soak.fleet import CLAIM_IDLE_MS, GROUP, HANDS, STALL_S, TASK_STREAM, VISIBILITY_S, Fleet
 from tests.soak.malformed import NOT_A_STREAM, malformed
-from tests.soak.tally import Answers, Row, report
+from tests.soak.tally import Outcomes, Row, report
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_malformed_entries_are_answered_once(fleet):
         ids.append(fleet.redis.xadd(TASK_STREAM, fields))
         fleet.add([good[number]])
     wait_for(lambda: fleet.left() == 0, PATIENCE_S, "an empty task stream")
-    answers = Answers.read(fleet.redis)
+    answers = Outcomes.read(fleet.redis)
     twice = {source: times for source, times in answers.sources.items() if times > 1}
     shares = dict(sorted(answers.workers.items()))
     seconds = time.monotonic() - began

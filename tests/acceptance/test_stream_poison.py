@@ -14,7 +14,7 @@ import pytest
 from tests.servers import available_kinds
 from tests.soak import PATIENCE_S, TASKS, names
 from tests.soak.fleet import CONFIG, DEAD_LETTER, Fleet
-from tests.soak.tally import Answers, Row, entries, report
+from tests.soak.tally import Outcomes, Row, entries, report
 from tests.waiting import wait_for
 
 MAX_DELIVERIES = 2 if TASKS <= 1000 else 5
@@ -57,7 +57,7 @@ def test_a_task_that_kills_ends_in_the_dead_letter_and_comes_back(fleet):
 
     wait_for(buried, PATIENCE_S, "the dead letter")
     wait_for(lambda: fleet.left() == 0, PATIENCE_S, "an empty task stream")
-    first = Answers.read(fleet.redis)
+    first = Outcomes.read(fleet.redis)
     harm = f"{deaths} deaths, {fleet.redis.xlen(DEAD_LETTER)} in the dead letter"
     seconds = time.monotonic() - began
     row = Row("poison", fleet.name, TASKS + 1, len(first.ids), first.duplicates, harm, seconds, dict(first.workers))
@@ -76,7 +76,7 @@ def test_a_task_that_kills_ends_in_the_dead_letter_and_comes_back(fleet):
     assert (fleet.redis.xlen(DEAD_LETTER), fleet.left()) == (0, 1)
     with fleet.make("repaired", REPAIRED):
         wait_for(lambda: fleet.left() == 0, PATIENCE_S, "an empty task stream")
-    answers = Answers.read(fleet.redis)
+    answers = Outcomes.read(fleet.redis)
     assert answers.ids == first.ids + Counter(poison=1)
     assert outcome["new_id"] in answers.sources
     assert answers.errors == first.errors, "this time it is answered well"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from legit_embedding.cli.dead_letter import DeadLetter
 from legit_embedding.config import StreamConfig
+from legit_embedding.dead_letter.store import DeadLetter
 
 if TYPE_CHECKING:
     from tests.unit.cli.invoking import Cli

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from legit_embedding.cli import live, streams
+from legit_embedding.cli.shared import live
+from legit_embedding.cli.streams import command as streams
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from legit_embedding.cli import feeder
+from legit_embedding.cli.submit import feeder
 from tests.unit.cli.invoking import Cli
 from tests.waiting import wait_for
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from legit_embedding.cli import results as results_module
-from tests.unit.cli.results import bad, good, vector
+from legit_embedding.cli.results import results as results_module
+from tests.unit.cli.result_entries import bad, good, vector
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

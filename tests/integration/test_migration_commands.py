@@ -13,8 +13,8 @@ from PIL import Image
 
 from legit_embedding.cli import main
 from legit_embedding.encoding import encode_embedding
-from legit_embedding.migration.share import Subject
-from legit_embedding.migration.store import KEY
+from legit_embedding.migration.cutover.share import Subject
+from legit_embedding.migration.cutover.store import KEY
 from tests.clients import PREPARE_TEXT, Client
 from tests.workers import to_toml
 

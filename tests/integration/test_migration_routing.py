@@ -12,11 +12,11 @@ import pytest
 from celery import Celery
 
 from legit_embedding.config import Settings
-from legit_embedding.migration import outbox
-from legit_embedding.migration.plan import Plan, Scope
-from legit_embedding.migration.router import Cutover
-from legit_embedding.migration.share import Subject
-from legit_embedding.migration.store import KEY, LastKnown, PlanStore
+from legit_embedding.migration.cutover import outbox
+from legit_embedding.migration.cutover.plan import Plan, Scope
+from legit_embedding.migration.cutover.router import Cutover
+from legit_embedding.migration.cutover.share import Subject
+from legit_embedding.migration.cutover.store import KEY, LastKnown, PlanStore
 from tests.clients import PREPARE_BATCH, PREPARE_TEXT, Client
 from tests.waiting import wait_for
 

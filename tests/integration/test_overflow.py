@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from legit_embedding.config import Settings
-from legit_embedding.messages import Origin
-from legit_embedding.pipeline import Pipeline
-from legit_embedding.sources.bootstep import stream_source
+from legit_embedding.pipeline.pipeline import Pipeline
+from legit_embedding.sources.stream.bootstep import stream_source
 from legit_embedding.telemetry.health import problems
+from legit_embedding.wire.messages import Origin
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import redis
 
 from legit_embedding.config import StreamConfig
 from legit_embedding.errors import TaskError
-from legit_embedding.link import Backoff
-from legit_embedding.messages import Address, Embedded, Origin, Result, Timings
+from legit_embedding.redis_io.connection import Backoff
 from legit_embedding.sinks.backlog import Limits
 from legit_embedding.sinks.writer import StreamWriter
+from legit_embedding.wire.messages import Address, Embedded, Origin, Result, Timings
 from tests.proxy import Proxy
 from tests.servers import Server, ServerKind, available_kinds
 from tests.waiting import wait_for
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from legit_embedding.messages import Written
+    from legit_embedding.wire.messages import Written
 
 CONFIG = StreamConfig()
 QUICK = Backoff(first_s=0.02, cap_s=0.2)

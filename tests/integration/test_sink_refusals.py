@@ -1,4 +1,4 @@
-"""Answers that are refused: each costs itself only, and neither its neighbours nor a shutdown wait for it."""
+"""Outcomes that are refused: each costs itself only, and neither its neighbours nor a shutdown wait for it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from legit_embedding.errors import TaskError
-from legit_embedding.messages import Address, Origin, Result
 from legit_embedding.sinks import committer as committing
 from legit_embedding.sinks.routing import Router
+from legit_embedding.wire.messages import Address, Origin, Result
 from tests.integration.test_sink import (
     CONFIG,
     GOOD,

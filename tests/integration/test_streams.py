@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from legit_embedding.config import StreamConfig
-from legit_embedding.link import Backoff, Link
-from legit_embedding.sources.group import Group
+from legit_embedding.redis_io.connection import Backoff, Link
+from legit_embedding.sources.stream.group import Group
 from tests.proxy import Proxy
 from tests.servers import Server, ServerKind, available_kinds
 from tests.stream_worker import StreamWorker

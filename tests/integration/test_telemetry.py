@@ -12,12 +12,13 @@ import redis
 
 from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
-from legit_embedding.messages import Origin
-from legit_embedding.pipeline import Pipeline
-from legit_embedding.sources.bootstep import stream_source
-from legit_embedding.telemetry import keys, presence
-from legit_embedding.telemetry.claim import Claim, IdentityTakenError
-from legit_embedding.telemetry.presence import Presence
+from legit_embedding.pipeline.pipeline import Pipeline
+from legit_embedding.sources.stream.bootstep import stream_source
+from legit_embedding.telemetry import heartbeat as presence
+from legit_embedding.telemetry import keys
+from legit_embedding.telemetry.heartbeat import Heartbeat
+from legit_embedding.telemetry.identity_lock import IdentityLock, IdentityTakenError
+from legit_embedding.wire.messages import Origin
 from tests.servers import free_port
 from tests.waiting import wait_for
 
@@ -45,9 +46,9 @@ def raw(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def make(redis_url: str) -> Iterator[Callable[..., tuple[Pipeline, Presence]]]:
+def make(redis_url: str) -> Iterator[Callable[..., tuple[Pipeline, Heartbeat]]]:
     """Make a pipeline that shows itself; neither is started."""
-    made: list[tuple[Pipeline, Presence]] = []
+    made: list[tuple[Pipeline, Heartbeat]] = []
 
     def make(
         url: str = redis_url,
@@ -57,7 +58,7 @@ def make(redis_url: str) -> Iterator[Callable[..., tuple[Pipeline, Presence]]]:
         on_fatal: Any = None,
         port: int = 0,
         **telemetry: Any,
-    ) -> tuple[Pipeline, Presence]:
+    ) -> tuple[Pipeline, Heartbeat]:
         settings = Settings(
             redis_url=url,
             device="cpu",
@@ -66,7 +67,7 @@ def make(redis_url: str) -> Iterator[Callable[..., tuple[Pipeline, Presence]]]:
             telemetry={"interval_s": 0.1} | telemetry,
         )
         pipeline = Pipeline(settings, worker, 1, on_fatal=on_fatal)
-        made.append((pipeline, Presence(pipeline, exclusive=exclusive, on_fatal=on_fatal)))
+        made.append((pipeline, Heartbeat(pipeline, exclusive=exclusive, on_fatal=on_fatal)))
         return made[-1]
 
     yield make
@@ -76,10 +77,10 @@ def make(redis_url: str) -> Iterator[Callable[..., tuple[Pipeline, Presence]]]:
 
 
 @pytest.fixture
-def start(make: Callable[..., tuple[Pipeline, Presence]]) -> Callable[..., tuple[Pipeline, Presence]]:
+def start(make: Callable[..., tuple[Pipeline, Heartbeat]]) -> Callable[..., tuple[Pipeline, Heartbeat]]:
     """Make a pipeline that shows itself, and start both."""
 
-    def start(*args: Any, **options: Any) -> tuple[Pipeline, Presence]:
+    def start(*args: Any, **options: Any) -> tuple[Pipeline, Heartbeat]:
         pipeline, shown = make(*args, **options)
         shown.start()
         pipeline.start()
@@ -97,7 +98,7 @@ def embed(pipeline: Pipeline, *texts: object) -> None:
     assert all(left.acquire(timeout=20) for _ in texts)
 
 
-def wait_for_beats(shown: Presence, count: int) -> None:
+def wait_for_beats(shown: Heartbeat, count: int) -> None:
     """Wait until the presence has looked after its claim so many more times."""
     for _ in range(count):
         before = shown._renewed_at
@@ -106,7 +107,7 @@ def wait_for_beats(shown: Presence, count: int) -> None:
 
 class TestClaim:
     def test_a_second_process_is_told_as_soon_as_the_first_renews(self, raw: redis.Redis) -> None:
-        first, second = Claim(raw, WORKER), Claim(raw, WORKER)
+        first, second = IdentityLock(raw, WORKER), IdentityLock(raw, WORKER)
         first.acquire()
         looks = []
 
@@ -122,13 +123,13 @@ class TestClaim:
         assert len(looks) == 5, "not before it is certain"
 
     def test_what_a_killed_process_left_behind_expires(self, raw: redis.Redis) -> None:
-        Claim(raw, WORKER, expire_s=0.3).acquire()
-        heir = Claim(raw, WORKER)
+        IdentityLock(raw, WORKER, expire_s=0.3).acquire()
+        heir = IdentityLock(raw, WORKER)
         heir.acquire()
         assert heir.renew()
 
     def test_an_orderly_end_makes_way_at_once(self, raw: redis.Redis) -> None:
-        first, second = Claim(raw, WORKER), Claim(raw, WORKER)
+        first, second = IdentityLock(raw, WORKER), IdentityLock(raw, WORKER)
         first.acquire()
         first.release()
         second.acquire(lambda _: pytest.fail("there was nothing to wait for"))
@@ -137,14 +138,14 @@ class TestClaim:
 
     def test_names_do_not_stand_in_each_others_way(self, raw: redis.Redis) -> None:
         for name in ("celery@pod-1", "celery@pod-2"):
-            Claim(raw, name).acquire(lambda _: pytest.fail("there was nothing to wait for"))
+            IdentityLock(raw, name).acquire(lambda _: pytest.fail("there was nothing to wait for"))
 
     def test_it_is_taken_anew_after_the_server_forgot(self, raw: redis.Redis) -> None:
-        first = Claim(raw, WORKER)
+        first = IdentityLock(raw, WORKER)
         first.acquire()
         raw.flushall()
         assert first.renew()
-        assert not Claim(raw, WORKER).renew()
+        assert not IdentityLock(raw, WORKER).renew()
 
 
 CONTRACT_FIELDS = {
@@ -155,7 +156,7 @@ CONTRACT_FIELDS = {
 
 class TestPublished:
     def test_the_hash_has_the_contracts_fields(
-        self, start: Callable[..., tuple[Pipeline, Presence]], client: redis.Redis
+        self, start: Callable[..., tuple[Pipeline, Heartbeat]], client: redis.Redis
     ) -> None:
         pipeline, _ = start()
         embed(pipeline, *(f"text {number}" for number in range(20)), 7)
@@ -175,7 +176,7 @@ class TestPublished:
         assert abs(client.zscore(keys.WORKERS, WORKER) - client.time()[0]) < 5
 
     def test_it_shows_the_start_and_leaves_nothing_behind(
-        self, make: Callable[..., tuple[Pipeline, Presence]], client: redis.Redis
+        self, make: Callable[..., tuple[Pipeline, Heartbeat]], client: redis.Redis
     ) -> None:
         pipeline, shown = make()
         shown.start()
@@ -190,7 +191,7 @@ class TestPublished:
 
     @pytest.mark.parametrize("on", [True, False])
     def test_the_old_keys_carry_the_one_identity(
-        self, start: Callable[..., tuple[Pipeline, Presence]], client: redis.Redis, on: bool
+        self, start: Callable[..., tuple[Pipeline, Heartbeat]], client: redis.Redis, on: bool
     ) -> None:
         pipeline, _ = start(legacy_keys=on)
         embed(pipeline, "good", 7)
@@ -208,7 +209,7 @@ class TestPublished:
         wait_for(lambda: totals() == dict.fromkeys(totals(), int(on)), 10, "each to be counted once over both roles")
 
     def test_workers_that_are_long_gone_are_forgotten(
-        self, start: Callable[..., tuple[Pipeline, Presence]], client: redis.Redis
+        self, start: Callable[..., tuple[Pipeline, Heartbeat]], client: redis.Redis
     ) -> None:
         now = client.time()[0]
         client.zadd(keys.WORKERS, {"long-gone": now - 2 * keys.FORGET_S, "lately": now - 60})
@@ -216,14 +217,14 @@ class TestPublished:
         wait_for(lambda: client.zscore(keys.WORKERS, WORKER), 10, "the heartbeat")
         assert set(client.zrange(keys.WORKERS, 0, -1)) == {"lately", WORKER}
 
-    def test_another_lives_under_the_name(self, start: Callable[..., tuple[Pipeline, Presence]]) -> None:
+    def test_another_lives_under_the_name(self, start: Callable[..., tuple[Pipeline, Heartbeat]]) -> None:
         start()
         with pytest.raises(ConfigError, match=r"'celery@pod-1': give each worker a name of its own"):
             start()
 
     def test_a_pipeline_that_is_no_workers_own_only_stays_out_of_sight(
         self,
-        start: Callable[..., tuple[Pipeline, Presence]],
+        start: Callable[..., tuple[Pipeline, Heartbeat]],
         client: redis.Redis,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -238,7 +239,7 @@ class TestPublished:
         embed(other, "a text")
 
 
-def test_a_port_in_use_is_one_line(start: Callable[..., tuple[Pipeline, Presence]]) -> None:
+def test_a_port_in_use_is_one_line(start: Callable[..., tuple[Pipeline, Heartbeat]]) -> None:
     port = free_port()
     start(port=port)
     with pytest.raises(ConfigError, match=f"^http.port: cannot listen on 127.0.0.1:{port}: "):
@@ -248,7 +249,7 @@ def test_a_port_in_use_is_one_line(start: Callable[..., tuple[Pipeline, Presence
 class TestTrouble:
     def test_the_work_goes_on_without_redis_and_it_is_said_once(
         self,
-        start: Callable[..., tuple[Pipeline, Presence]],
+        start: Callable[..., tuple[Pipeline, Heartbeat]],
         own_server: Server,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
@@ -270,7 +271,7 @@ class TestTrouble:
         said = [record for record in caplog.records if record.getMessage().startswith("telemetry to")]
         assert ["is out of order" in record.getMessage() for record in said] == [True, False]
 
-    def test_a_start_without_redis(self, start: Callable[..., tuple[Pipeline, Presence]], own_server: Server) -> None:
+    def test_a_start_without_redis(self, start: Callable[..., tuple[Pipeline, Heartbeat]], own_server: Server) -> None:
         own_server.stop()
         start(own_server.url)
         own_server.start()
@@ -279,7 +280,7 @@ class TestTrouble:
 
     def test_one_that_lost_its_name_meanwhile_is_red_and_does_not_overwrite(
         self,
-        start: Callable[..., tuple[Pipeline, Presence]],
+        start: Callable[..., tuple[Pipeline, Heartbeat]],
         client: redis.Redis,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
@@ -299,7 +300,7 @@ class TestTrouble:
 
     def test_one_that_never_had_its_name_has_to_go(
         self,
-        make: Callable[..., tuple[Pipeline, Presence]],
+        make: Callable[..., tuple[Pipeline, Heartbeat]],
         own_server: Server,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -318,7 +319,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize("part", ["writer", "source", "prep", "other"])
     def test_a_dead_thread_ends_the_process(
-        self, start: Callable[..., tuple[Pipeline, Presence]], monkeypatch: pytest.MonkeyPatch, part: str
+        self, start: Callable[..., tuple[Pipeline, Heartbeat]], monkeypatch: pytest.MonkeyPatch, part: str
     ) -> None:
         fatal: list[BaseException] = []
         pipeline, _ = start(on_fatal=fatal.append)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from legit_embedding.cli import top
+from legit_embedding.cli.workers import top
 from legit_embedding.telemetry import keys
 from tests.unit.cli.invoking import Cli
 

@@ -14,9 +14,9 @@ from opentelemetry.trace import StatusCode, get_tracer_provider
 
 from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
-from legit_embedding.messages import Origin
-from legit_embedding.pipeline import Pipeline
+from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.telemetry import otel
+from legit_embedding.wire.messages import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

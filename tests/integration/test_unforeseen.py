@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from legit_embedding import job as jobs
 from legit_embedding.config import Settings
 from legit_embedding.errors import GivenBackError, TaskError
-from legit_embedding.messages import Address, Origin, TaskObject
 from legit_embedding.models.null import NullModel, NullRecipe
-from legit_embedding.pipeline import Pipeline
+from legit_embedding.pipeline import job as jobs
+from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import Batch
 from legit_embedding.sinks.routing import Router
-from legit_embedding.sources import entries
-from legit_embedding.sources.bootstep import stream_source
-from legit_embedding.sources.streams import StreamSource
+from legit_embedding.sources.stream.bootstep import stream_source
+from legit_embedding.sources.stream.source import StreamSource
+from legit_embedding.wire import stream_entry as entries
+from legit_embedding.wire.messages import Address, Origin, TaskObject
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

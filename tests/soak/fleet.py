@@ -11,7 +11,7 @@ from tests.clients import Client
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.soak import PATIENCE_S
-from tests.soak.tally import RESULTS, Answers
+from tests.soak.tally import RESULTS, Outcomes
 from tests.waiting import wait_for
 from tests.workers import Worker
 
@@ -163,13 +163,13 @@ class Fleet:
         pending = sum(int(group["pending"]) for group in self.redis.xinfo_groups(TASK_STREAM))
         return max(int(self.redis.xlen(TASK_STREAM)), pending)
 
-    def check(self, ids: Sequence[str], scenario: str, began: float, harm: str = "") -> Answers:
+    def check(self, ids: Sequence[str], scenario: str, began: float, harm: str = "") -> Outcomes:
         """Wait for the end; each task is answered once, and nothing is left over anywhere."""
         try:
             wait_for(lambda: self.left() == 0, PATIENCE_S, "an empty task stream", interval=0.05)
         finally:
             seconds = time.monotonic() - began
-            answers = Answers.read(self.redis)
+            answers = Outcomes.read(self.redis)
             answers.check(ids, scenario, self.name, harm, seconds)
         assert self.redis.xlen(DEAD_LETTER) == 0
         return answers

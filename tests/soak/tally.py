@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass
-class Answers:
+class Outcomes:
     """Every answer on every result stream, without the vectors."""
 
     ids: Counter[str] = field(default_factory=Counter)
@@ -45,7 +45,7 @@ class Answers:
     """The error code of each bad answer, by its source."""
 
     @classmethod
-    def read(cls, client: redis.Redis) -> Answers:
+    def read(cls, client: redis.Redis) -> Outcomes:
         """Read them all."""
         answers = cls()
         for stream in client.scan_iter(match=RESULTS, _type="stream"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pynvml
 
-from legit_embedding.engine import nvml
+from legit_embedding.engine.device import nvml
 from legit_embedding.migration.checks.finding import fail, ok, warn
 
 if TYPE_CHECKING:

@@ -110,6 +110,6 @@ def test_a_bug_is_not_dressed_up_as_an_operators_error(monkeypatch: pytest.Monke
     def broken() -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("legit_embedding.cli.streams.load_settings", broken)
+    monkeypatch.setattr("legit_embedding.cli.streams.command.load_settings", broken)
     with pytest.raises(KeyError):
         Cli()("streams")

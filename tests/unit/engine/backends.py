@@ -11,7 +11,7 @@ import torch
 from legit_embedding.config import Kind, ModelConfig
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import ErrorCode, TaskError
-from legit_embedding.models.base import Prepared, Recipe
+from legit_embedding.models.backend import Prepared, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

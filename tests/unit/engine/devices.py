@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legit_embedding.engine.device import CpuDevice, CpuPending
+from legit_embedding.engine.device.base import CpuDevice, CpuPending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from legit_embedding.engine.device import Forward, Tensors
+    from legit_embedding.engine.device.base import Forward, Tensors
 
 
 class MeteredDevice(CpuDevice):

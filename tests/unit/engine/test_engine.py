@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from legit_embedding.engine.accumulator import ITEM_OVERHEAD_BYTES
+from legit_embedding.engine.batching.accumulator import ITEM_OVERHEAD_BYTES
 from legit_embedding.engine.engine import Engine
 from legit_embedding.errors import ConfigError
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model

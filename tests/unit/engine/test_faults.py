@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from legit_embedding.engine import survival
-from legit_embedding.engine.device import CpuDevice
-from legit_embedding.engine.survival import RETRY_DELAYS_S, DeviceLostError
+from legit_embedding.engine import recovery
+from legit_embedding.engine.device.base import CpuDevice
+from legit_embedding.engine.recovery import RETRY_DELAYS_S, DeviceLostError
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
 from tests.unit.engine.devices import BrokenDevice
 from tests.waiting import wait_for
@@ -33,7 +33,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries after a hundredth of the time."""
-    monkeypatch.setattr(survival, "RETRY_DELAYS_S", tuple(delay / 100 for delay in RETRY_DELAYS_S))
+    monkeypatch.setattr(recovery, "RETRY_DELAYS_S", tuple(delay / 100 for delay in RETRY_DELAYS_S))
 
 
 def poison(*bad: int) -> Callable[[list[int]], None]:
@@ -269,7 +269,7 @@ class TestDeadThreads:
         def bug(*args: object) -> None:
             raise AssertionError("a bug in the engine")
 
-        buggy = {"loop": "lane.Lane.next_batch", "completions": "custody.Custody.release"}[where]
+        buggy = {"loop": "queue.ModelQueue.next_batch", "completions": "in_flight.InFlightBatches.release"}[where]
         monkeypatch.setattr(f"legit_embedding.engine.{buggy}", bug)
         items = images(50)
         for item in items:
@@ -287,7 +287,7 @@ class TestDeadThreads:
             over.set()
 
         engine = start_engine(Model(), on_fatal=stop)
-        monkeypatch.setattr("legit_embedding.engine.lane.Lane.next_batch", lambda self, now: 1 / 0)
+        monkeypatch.setattr("legit_embedding.engine.model_queue.ModelQueue.next_batch", lambda self, now: 1 / 0)
         engine.submit(item := Item(1))
         assert over.wait(LIMIT_S)
         assert item.was_given_back

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from legit_embedding.engine.memory import Line
-from legit_embedding.engine.plan import Plan, make_plan, survey
+from legit_embedding.engine.sizing.cost_model import Line
+from legit_embedding.engine.sizing.profile import Plan, make_plan, survey
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
 from tests.unit.engine.devices import MeteredDevice
 from tests.waiting import wait_for

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from legit_embedding.config import ModelConfig
-from legit_embedding.engine.host_reads import HostReads
+from legit_embedding.engine.sizing.host_reads import HostReads
 from legit_embedding.models.null import NullModel
 from legit_embedding.models.open_clip import OpenClipModel
 from legit_embedding.models.transformers import TransformersModel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from legit_embedding.models.base import Backend
+    from legit_embedding.models.backend import Backend
 
 CPU = torch.device("cpu")
 PADDED, EVEN = (3, 70, 12), (8, 8)

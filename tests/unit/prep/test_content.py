@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from legit_embedding.config import FetchConfig
 from legit_embedding.errors import TaskError
-from legit_embedding.messages import TaskObject
 from legit_embedding.prep.content import ContentReader, decode_base64, read_path
-from legit_embedding.prep.fetch import Fetcher
+from legit_embedding.prep.fetch.fetcher import Fetcher
+from legit_embedding.wire.messages import TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -117,7 +117,7 @@ class Watch:
             raise SystemExit
 
 sys.meta_path.insert(0, Watch())
-from legit_embedding import runtime
+from legit_embedding.pipeline import process as runtime
 runtime.start(None, threads=1)
 """
 

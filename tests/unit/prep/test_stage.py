@@ -13,7 +13,7 @@ import torch
 
 from legit_embedding.errors import CudaForbiddenError
 from legit_embedding.prep import stage as module
-from legit_embedding.prep.guard import is_guarded
+from legit_embedding.prep.cuda_guard import is_guarded
 from legit_embedding.prep.stage import BATCH, PrepStage
 from tests.waiting import wait_for
 

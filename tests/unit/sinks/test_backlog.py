@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from legit_embedding.errors import TaskError
-from legit_embedding.messages import Address, Origin, Result
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.backlog import Backlog, Limits
+from legit_embedding.wire.messages import Address, Origin, Result
 
 
 def answers(count: int, size: int = 10) -> list[Answer]:

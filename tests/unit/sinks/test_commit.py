@@ -7,13 +7,13 @@ import hiredis
 import pytest
 
 from legit_embedding.config import StreamConfig
-from legit_embedding.link import _pack
-from legit_embedding.messages import Address, Embedded, Origin, Result
+from legit_embedding.redis_io.connection import _pack
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import Batch
+from legit_embedding.wire.messages import Address, Embedded, Origin, Result
 
 if TYPE_CHECKING:
-    from legit_embedding.link import Link
+    from legit_embedding.redis_io.connection import Link
 
 
 class Wire:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from legit_embedding.config import StreamConfig
-from legit_embedding.messages import Address
 from legit_embedding.sinks.routing import Router
+from legit_embedding.wire.messages import Address
 
 CONFIG = StreamConfig(routes={"shop": "embedding_results:shop"})
 

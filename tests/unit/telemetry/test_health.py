@@ -9,7 +9,7 @@ import pytest
 from legit_embedding.config import EngineConfig
 from legit_embedding.engine.engine import Engine
 from legit_embedding.errors import TaskError
-from legit_embedding.outage import Health
+from legit_embedding.redis_io.health import Health
 from legit_embedding.telemetry.health import FAILURES, problems
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
 from tests.waiting import wait_for

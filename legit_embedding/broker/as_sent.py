@@ -1,0 +1,81 @@
+"""The arguments of embedding tasks, as the JSON that was sent.
+
+kombu's decoder makes dates, UUIDs and decimals of some JSON objects and refuses others of the same shape. What a task
+echoes would not be what was sent then, nor what the same object gets by a stream.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.worker.strategy import default
+from kombu.exceptions import DecodeError
+from kombu.utils import json as kombu_json
+
+from legit_embedding.wire import json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kombu.message import Message
+
+JSON = "application/json"
+_MARK = "__type__"
+_PARTS = 3  # args, kwargs, and the callbacks
+
+
+def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa: ANN401 - Celery has no types
+    """Celery's own way with a message, given arguments that only JSON has been made of."""
+    handle = default(task, app, consumer)
+
+    def handle_as_sent(message: Message, body: Any, *rest: Any) -> Any:  # noqa: ANN401
+        if message.content_type == JSON:
+            decoded = _second_protocol(message) if body is None else _first_protocol(message, body)
+            if decoded is not None:
+                # What Celery takes for the message's content from here on; kombu has no public way to say so.
+                message._decoded_cache = decoded  # noqa: SLF001
+        return handle(message, body, *rest)
+
+    return handle_as_sent
+
+
+def _second_protocol(message: Message) -> Any:  # noqa: ANN401
+    """The content of a message; None for what does not look like a task's, which is left to Celery."""
+    text = _text(message)
+    sent = _loads(text)
+    if not isinstance(sent, list) or len(sent) != _PARTS:
+        return None
+    args, kwargs, embed = sent
+    # The callbacks are Celery's: there a date is a date.
+    return args, kwargs, _as_kombu(embed) if _MARK in text else embed
+
+
+def _first_protocol(message: Message, body: Any) -> Any:  # noqa: ANN401
+    """The content of a message in which the arguments stand beside all the rest."""
+    text = _text(message)
+    if _MARK not in text or not isinstance(body, dict):
+        return None
+    sent = _loads(text)
+    return body | {name: sent[name] for name in ("args", "kwargs") if name in sent}
+
+
+def _text(message: Message) -> str:
+    body = message.body
+    try:
+        return body if isinstance(body, str) else bytes(body).decode(message.content_encoding or "utf-8")
+    except (LookupError, TypeError, ValueError) as error:
+        raise DecodeError(str(error)) from error
+
+
+def _loads(text: str) -> Any:  # noqa: ANN401
+    try:
+        return json_text.loads(text)
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
+
+
+def _as_kombu(embed: object) -> Any:  # noqa: ANN401
+    try:
+        return kombu_json.loads(json_text.dumps(embed))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise DecodeError(str(error)) from error

@@ -1,0 +1,190 @@
+"""The messages that the worker holds: taken, settled, and carried over broken connections to Redis."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps
+from celery.worker.consumer.tasks import Tasks
+from celery.worker.state import maybe_shutdown
+from kombu.transport import redis as redis_transport
+
+from legit_embedding.broker.acks import run_ready_acknowledgements
+from legit_embedding.broker.fetch import MessageFetcher
+from legit_embedding.broker.malformed import MalformedMessages
+from legit_embedding.broker.ordinary import OrdinaryMessages
+from legit_embedding.dead_letter.messages import DeadMessages
+from legit_embedding.pipeline import process as runtime
+from legit_embedding.redis_io.connection import Backoff, explain
+from legit_embedding.redis_io.health import Outage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kombu.message import Message
+
+log = logging.getLogger(__name__)
+
+_PAUSE_STEP_S = 0.05
+
+
+class BrokerStep(bootsteps.StartStopStep):
+    """Takes, settles and keeps the worker's messages where Redis is the broker.
+
+    Whoever knows a message's tag may settle it, over any connection. kombu settles over the connection that brought the
+    message only, one by one, and Celery 5.7 ends the worker when that connection is closed. Here:
+
+    - the messages that are settled in one turn of the event loop are settled in one round trip;
+    - a message in progress when the connection breaks stays in progress, and is settled over the next one;
+    - a message that waited (for its time, or for its rate) is put back, because Celery forgets it.
+    """
+
+    requires = (Tasks,)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's consumer and its options
+        super().__init__(parent, **kwargs)
+        self._consumer = parent
+        self._channel: redis_transport.Channel | None = None
+        self._left: set[str] = set()
+        self._done: deque[tuple[str, bool]] = deque()
+        self._is_settling_soon = False
+        self._call_soon_ack = parent.call_soon_ack
+        parent.call_soon_ack = self._settle_soon
+        self._taking = Outage("the broker")
+        self._settling = Outage("settling messages at the broker")
+        self._backoff = Backoff()
+        self._refused = self._failures = 0
+        settings = runtime.settings()
+        consumes = settings.streams.consume
+        self._malformed = MalformedMessages(
+            parent, DeadMessages(settings.redis_url, settings.streams.dead_letter) if consumes else None
+        )
+        # Whatever the broker refuses may be allowed a moment later: no error reply ends the worker.
+        parent.app.conf.broker_channel_error_retry = True
+        vars(parent).update(
+            on_connection_error_before_connected=self._on_connection_error_before_connected,
+            on_connection_error_after_connected=self._on_connection_error_after_connected,
+        )
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401
+        """Called for each connection, before its first message is taken."""
+        if runtime.is_running():
+            for outage in (self._taking, self._settling):
+                runtime.current().watch(outage)
+        channel = parent.task_consumer.channel
+        if not isinstance(channel, redis_transport.Channel):
+            self._taking.over()
+            return
+        self._channel = channel
+        # Celery's own way of `--disable-prefetch` counts embedding tasks too, which need no free thread.
+        vars(channel.qos).pop("can_consume", None)
+        in_progress = parent.pool.delivery_tags()
+        if parent.hub is not None:
+            run_ready_acknowledgements(parent.hub)
+        self.settle_done()
+        for tag in self._left - in_progress:
+            channel.qos.restore_by_tag(tag)  # does nothing where the message is settled by now
+        self._left.clear()
+        MessageFetcher(channel, OrdinaryMessages(parent), self._malformed, self._taking)
+        self._keep_when_closed(channel.qos)
+
+    def stop(self, parent: Any) -> None:  # noqa: ANN401
+        """Called when a connection is lost, and at shutdown."""
+        if parent.blueprint.state != bootsteps.RUN:
+            return  # what is finished now is still settled, and kombu puts the rest back
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.qos._flush()  # noqa: SLF001 - forgets what is settled
+            self._left.update(channel.qos._delivered)  # noqa: SLF001 - kombu has no other list
+            channel.qos._on_collect.cancel()  # noqa: SLF001 - it would restore them when the process ends
+
+    def _keep_when_closed(self, qos: redis_transport.QoS) -> None:
+        restore: Callable[..., None] = qos.restore_unacked_once
+
+        def restore_unacked_once(_: object, **options: object) -> None:
+            if self._consumer.blueprint.state == bootsteps.RUN:
+                return
+            self.settle_done()
+            try:
+                restore(**options)
+            except qos.channel.ResponseError as error:
+                log.warning("what is unfinished comes back after the visibility timeout only: %s", explain(error))
+
+        # Celery's own steps change a channel's `can_consume` in the same way.
+        vars(qos)["restore_unacked_once"] = MethodType(restore_unacked_once, qos)
+
+    def _settle_soon(self, settle: Callable[..., None], *args: object, **options: object) -> object:
+        """Stands in for the consumer's own. `settle` is a message's ``ack_log_error`` or ``reject_log_error``."""
+        message: Message = settle.__self__  # type: ignore[attr-defined]
+        if not isinstance(message.channel, redis_transport.Channel):
+            return self._call_soon_ack(settle, *args, **options)
+        _logger, _errors, *rest = args
+        requeue = settle.__name__ == "reject_log_error" and bool(options.get("requeue", rest and rest[0]))
+        self._done.append((message.delivery_tag, requeue))
+        if self._consumer.hub is None:
+            self.settle_done()
+        elif not self._is_settling_soon:
+            self._is_settling_soon = True
+            self._consumer.hub.call_soon(self.settle_done)
+        return None
+
+    def _settle_later(self, error: Exception) -> None:
+        """The server refuses for the moment; what is settled is not forgotten."""
+        self._refused += 1
+        self._settling.failed(explain(error))
+        if self._consumer.hub is not None and not self._is_settling_soon:
+            self._is_settling_soon = True
+            self._consumer.hub.call_later(self._backoff.delay(self._refused), self.settle_done)
+
+    def _failed(self, error: Exception) -> None:
+        """A connection that the server refuses something is not made again at once."""
+        if isinstance(error, self._consumer.connection_errors):
+            return
+        self._failures = 1 if self._taking.health.ok else self._failures + 1
+        self._taking.failed(explain(error))
+        until = time.monotonic() + self._backoff.delay(self._failures)
+        while time.monotonic() < until:
+            maybe_shutdown()
+            time.sleep(_PAUSE_STEP_S)
+
+    def _on_connection_error_before_connected(self, error: Exception) -> None:
+        type(self._consumer).on_connection_error_before_connected(self._consumer, error)
+        self._failed(error)
+
+    def _on_connection_error_after_connected(self, error: Exception) -> None:
+        type(self._consumer).on_connection_error_after_connected(self._consumer, error)
+        self._failed(error)
+
+    def settle_done(self) -> None:
+        """Settle what is done, if there is a connection."""
+        self._is_settling_soon = False
+        channel = self._channel
+        if channel is None:
+            return
+        done = [self._done.popleft() for _ in range(len(self._done))]
+        try:
+            for tag, requeue in done:
+                if requeue:
+                    channel.qos.restore_by_tag(tag, leftmost=True)
+            tags = [tag for tag, requeue in done if not requeue]
+            if tags:
+                with channel.conn_or_acquire() as client:
+                    pipe = client.pipeline()
+                    pipe.zrem(channel.unacked_index_key, *tags).hdel(channel.unacked_key, *tags).execute()
+        except channel.connection_errors as error:
+            # Nothing of it is lost: whatever is settled twice is settled.
+            self._done.extendleft(reversed(done))
+            log.debug("%d messages are settled over the next connection: %s", len(done), error)
+            return
+        except channel.ResponseError as error:
+            self._done.extendleft(reversed(done))
+            self._settle_later(error)
+            return
+        self._refused = 0
+        self._settling.over()
+        for tag, _ in done:
+            channel.qos._delivered.pop(tag, None)  # noqa: SLF001 - a message of an earlier connection is not in it

@@ -1,0 +1,1 @@
+"""``legit-embedding tail`` and the files it writes."""

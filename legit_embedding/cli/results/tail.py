@@ -1,0 +1,134 @@
+"""``legit-embedding tail``: results as a consumer reads them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from legit_embedding.cli.results.lines import Lines
+from legit_embedding.cli.results.results import Filter, Reader
+from legit_embedding.cli.shared.connection import connected
+from legit_embedding.cli.shared.entries import FIRST, entry_id, newest
+from legit_embedding.cli.shared.terminal import say
+from legit_embedding.config import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from legit_embedding.cli.results.outputs import Output
+    from legit_embedding.cli.results.results import ResultEntry, Vectors
+
+BEGINNING, END = "0", "$"
+
+OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("tail")
+@click.option("--stream", metavar="NAME", help="The result stream.  [default: streams.results]")
+@click.option(
+    "--from",
+    "start",
+    type=lambda value: value if value in {BEGINNING, END} else entry_id(value),
+    metavar="0|$|ID",
+    help="Begin with the oldest entry, with the next one to come, or after this one.  [default: 0; with --follow: $]",
+)
+@click.option("--count", "limit", type=click.IntRange(1), help="End after this many results.")
+@click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option("--status", type=click.Choice(["ok", "error"]), help="Only results with this status.")
+@click.option("--model", help="Only results of this model; an error result names none.")
+@click.option("--app", help="Only results for this application.")
+@click.option(
+    "--vectors",
+    type=click.Choice(["none", "base64", "floats"]),
+    default="floats",
+    show_default=True,
+    help="How to print a vector.",
+)
+@click.option("--npy", type=OUTPUT_FILE, help="Write the vectors to this .npy file, and NAME.ids.jsonl beside it.")
+@click.option("--parquet", type=OUTPUT_FILE, help="Write the results to this Parquet file.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+def tail(  # noqa: PLR0913 - one argument an option
+    *,
+    stream: str | None,
+    start: str | None,
+    limit: int | None,
+    follow: bool,
+    status: str | None,
+    model: str | None,
+    app: str | None,
+    vectors: Vectors,
+    npy: Path | None,
+    parquet: Path | None,
+    force: bool,
+) -> None:
+    """Read a result stream: as JSON lines, to an array on disk, or to Parquet.
+
+    Reading takes nothing away. Every line has its "id" and the keys of the result entry, as far as it has them:
+    "task_id", "status", "kind", "model", "dim", "embedding" (a list of numbers; with --vectors base64 text, and
+    "encoding"), "error", "detail", "app", "metadata" (an object), "source", "worker", "prep_ms", "queue_ms",
+    "compute_ms", "truncated" (a boolean). A vector that cannot be read is null, and a line on standard error says why.
+
+    To go on where an earlier call ended, give the last "id" to --from.
+    """
+    if npy and parquet:
+        message = "either --npy or --parquet"
+        raise click.UsageError(message)
+    settings = load_settings()
+    wanted = Filter(status, model, app)
+    with connected(settings) as client:
+        name = stream or settings.streams.results
+        reader = Reader(client, name, say)
+        after = _after(client, name, start or (END if follow else BEGINNING))
+        with _closing(_output(npy, parquet, vectors, force=force)) as output:
+            try:
+                for page in _limited(reader.followed(after) if follow else reader.kept(after), wanted, limit):
+                    output.write(page)
+            except KeyboardInterrupt:
+                if not follow:
+                    raise
+
+
+def _after(client: redis.Redis, stream: str, start: str) -> str:
+    if start == END:
+        return newest(client, stream)
+    return FIRST if start == BEGINNING else start
+
+
+def _output(npy: Path | None, parquet: Path | None, vectors: Vectors, *, force: bool) -> Output:
+    if npy is not None:
+        from legit_embedding.cli.results.npy import NpyFile
+
+        return NpyFile(npy, force=force, say=say)
+    if parquet is not None:
+        from legit_embedding.cli.results.parquet import ParquetFile
+
+        return ParquetFile(parquet, force=force, say=say)
+    return Lines(vectors, say)
+
+
+@contextmanager
+def _closing(output: Output) -> Iterator[Output]:
+    """Finish the output also when something went wrong, and say what it holds."""
+    try:
+        yield output
+    finally:
+        summary = output.close()
+        if summary:
+            say(summary)
+
+
+def _limited(pages: Iterator[list[ResultEntry]], wanted: Filter, limit: int | None) -> Iterator[list[ResultEntry]]:
+    """The wanted results, and not more of them than the limit; pages may come out empty."""
+    found = 0
+    for page in pages:
+        taken = list(islice(filter(wanted.takes, page), None if limit is None else limit - found))
+        found += len(taken)
+        yield taken
+        if found == limit:
+            return

@@ -1,0 +1,75 @@
+"""``legit-embedding streams``: how the streams stand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from legit_embedding.cli.shared.connection import address, connected
+from legit_embedding.cli.shared.live import keep_watching
+from legit_embedding.cli.shared.terminal import console, print_json
+from legit_embedding.cli.streams.glance import glance, result_streams
+from legit_embedding.cli.streams.report import Meter
+from legit_embedding.cli.streams.tables import board
+from legit_embedding.config import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from legit_embedding.cli.streams.glance import Glance
+
+
+@click.command("streams")
+@click.option("--results", "more", multiple=True, metavar="STREAM", help="A further result stream to show; repeatable.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks. Rates need two, so without --watch the answer takes this long; 0: one look, "
+    "and no rates.",
+)
+@click.option("--watch", is_flag=True, help="Go on looking until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+def streams(more: tuple[str, ...], interval: float, watch: bool, as_json: bool) -> None:
+    """Show how long the streams are, who works on them, and when they will be empty.
+
+    Shown are the task stream, the dead letter, and the result streams that the settings name (the default, the routes,
+    and reply_to_allow where it has no wildcard); add others with --results.
+
+    \b
+    --json prints
+      {"server", "at", "measured_s",
+       "tasks": {"stream", "length", "group", "lag", "pending", "oldest_age_s", "arrivals_per_s", "finished_per_s",
+                 "empty_in_s", "consumers": [{"name", "pending", "idle_s"}]},
+       "dead_letter": {"stream", "length", "added", "per_s", "oldest_age_s", "newest_age_s"},
+       "results": [the same keys as dead_letter]}
+    "at" is the server's clock. What is not known is null: rates before the second look; "empty_in_s" also where the
+    stream would never be empty at these rates. "lag" counts entries not read, "pending" those read and not finished.
+    """  # noqa: D301 - the escape is click's
+    settings = load_settings()
+    names = result_streams(settings.streams, more)
+    with connected(settings) as client:
+        meter = Meter(address(client))
+
+        def look() -> Glance:
+            return glance(client, settings.streams, names)
+
+        if watch:
+            keep_watching(lambda: meter.report(look()), max(interval, 0.1), board, as_json=as_json)
+        else:
+            _once(look, meter, interval, as_json=as_json)
+
+
+def _once(look: Callable[[], Glance], meter: Meter, interval: float, *, as_json: bool) -> None:
+    report = meter.report(look())
+    if interval:
+        time.sleep(interval)
+        report = meter.report(look())
+    if as_json:
+        print_json(asdict(report))
+    else:
+        console().print(board(report))

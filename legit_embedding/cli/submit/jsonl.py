@@ -1,0 +1,76 @@
+"""Task objects in a file, one a line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from legit_embedding.cli.submit.feeder import Item
+from legit_embedding.errors import TaskError
+from legit_embedding.wire.messages import TaskObject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_STAND_IN = {"task_id": "-"}
+"""In a stream the entry's id stands in for a missing task id."""
+
+
+class BadLineError(click.ClickException):
+    """A line that is no task object."""
+
+    def __init__(self, name: str, number: int, why: str) -> None:
+        super().__init__(f"{name}, line {number}: {why}")
+
+
+def tasks(lines: Iterable[bytes], name: str, defaults: Mapping[str, str], skip: int = 0) -> Iterator[Item]:
+    """The tasks of a JSONL file; blank lines are passed over.
+
+    Args:
+        lines: the file's lines.
+        name: what to call the file in an error.
+        defaults: fields for tasks that do not have them.
+        skip: how many lines to leave out at the start.
+
+    Raises:
+        BadLineError: a line is not what a worker would take.
+    """
+    for number, line in enumerate(lines, start=1):
+        if number > skip and line.strip():
+            try:
+                yield Item(number, _payload(line, defaults))
+            except (TaskError, TypeError, ValueError, RecursionError) as error:
+                why = error.detail if isinstance(error, TaskError) else str(error)
+                raise BadLineError(name, number, why) from None
+
+
+def _payload(line: bytes, defaults: Mapping[str, str]) -> bytes:
+    """Check one line, and write it as the payload of an entry."""
+    task = _parse(line)
+    task |= {name: value for name, value in defaults.items() if task.get(name) is None}
+    TaskObject.parse(_STAND_IN | task)
+    return encode(task)
+
+
+def encode(task: Mapping[str, Any]) -> bytes:
+    """A task object as an entry's payload."""
+    return json.dumps(task, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        task = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        message = f"not JSON: {error.msg} at column {error.colno}"
+        raise ValueError(message) from None
+    if not isinstance(task, dict):
+        message = f"a task is a JSON object, not {type(task).__name__}"
+        raise TypeError(message)
+    return task
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    message = f"not JSON: {name} is no number"
+    raise ValueError(message)

@@ -1,0 +1,1 @@
+"""The commands that look at workers: ``top``, ``health`` and ``plan``."""

@@ -1,0 +1,57 @@
+"""``legit-embedding health``: whether a worker does its work, for a person or a container's probe."""
+
+from __future__ import annotations
+
+import os
+
+import click
+from celery.utils.nodenames import default_nodename, host_format
+
+from legit_embedding.cli.shared.connection import connected
+from legit_embedding.cli.shared.terminal import print_json
+from legit_embedding.cli.workers.fleet import look
+from legit_embedding.config import load_settings
+from legit_embedding.telemetry.identity import identity
+
+NODENAME_VARIABLE = "CELERY_WORKER_HOSTNAME"
+"""Where ``celery worker`` finds its ``-n`` too."""
+
+
+@click.command("health")
+@click.option("--worker", metavar="NAME", help="The worker's identity; by default that of a worker of this host.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object.")
+def health(worker: str | None, as_json: bool) -> None:
+    """Say whether a worker is well: exit code 0 if it is, 1 if not.
+
+    A worker shows itself in Redis every few seconds. It is well when it did so lately, has loaded its models, and found
+    nothing wrong: the device loop turns, results can be written, the task stream can be read, no model fails.
+    Without --worker the name is LEGIT_WORKER_ID, or else CELERY_WORKER_HOSTNAME, or else the node name that a worker
+    without -n has on this host.
+
+    \b
+    --json prints
+      {"worker", "healthy", "state", "problem"}
+    "state" is starting, running, unhealthy or stopping, and null where no such worker has shown itself lately.
+    """  # noqa: D301 - the escape is click's
+    settings = load_settings()
+    name = worker or identity(settings, host_format(default_nodename(os.environ.get(NODENAME_VARIABLE))))
+    with connected(settings) as client:
+        fleet = look(client)
+    found = next((each for each in fleet.workers if each.worker == name), None)
+    well = found is not None and found.state == "running"
+    problem = found.problem if found is not None else _absent(name, [each.worker for each in fleet.workers])
+    if as_json:
+        state = found.state if found is not None else None
+        print_json({"worker": name, "healthy": well, "state": state, "problem": problem})
+    elif found is not None and well:
+        click.echo(f"{name} is {found.state}")
+    if well:
+        return
+    if as_json:
+        raise click.exceptions.Exit(1)
+    raise click.ClickException(f"{name} is {found.state}: {problem}".rstrip(": ") if found is not None else problem)
+
+
+def _absent(name: str, others: list[str]) -> str:
+    known = f"there are {', '.join(sorted(others))}" if others else "there are none"
+    return f"no worker {name!r} has shown itself lately; {known}"

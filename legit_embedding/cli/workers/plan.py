@@ -1,0 +1,92 @@
+"""``legit-embedding plan``: how large the batches will be."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from legit_embedding.cli.shared.terminal import console, print_json
+from legit_embedding.config import load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from legit_embedding.config import Settings
+    from legit_embedding.engine.sizing.profile import Plan
+
+_MEGABYTE = 1024 * 1024
+
+
+@click.command("plan")
+@click.option("--json", "as_json", is_flag=True, help="JSON: one object by model.")
+def plan(as_json: bool) -> None:
+    r"""Load the models, measure them on the device, and show how large their batches may be.
+
+    No worker is started, and Redis is not needed. A cost is one image, or one padded token.
+
+    \b
+    --json prints
+      {MODEL: {"kind", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
+               "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"},
+               "compiled", "start_s": {"load", "measure", "compile"}, …}}
+    """
+    plans = measure(load_settings())
+    if as_json:
+        print_json({name: each.as_dict() for name, each in plans.items()})
+    else:
+        console().print(table(plans))
+
+
+def measure(settings: Settings) -> dict[str, Plan]:
+    """Measure every configured model, as a worker does at its start, and each one's knee on a CPU too.
+
+    Raises:
+        ConfigError: a model or the device cannot be used.
+    """
+    from legit_embedding.engine.device.allocator import expand_segments
+
+    expand_segments()
+    from legit_embedding.engine.device.base import open_device
+    from legit_embedding.engine.engine import Engine
+    from legit_embedding.models.registry import Registry
+
+    registry = Registry(settings.models)
+    backends = {name: registry[name] for name in registry.names()}
+    thorough = partial(open_device, thorough=True)
+    engine = Engine(backends, settings.engine, settings.device, settings.precision, open_device=thorough)
+    try:
+        engine.start()
+        return engine.plans()
+    finally:
+        engine.close()
+
+
+def table(plans: dict[str, Plan]) -> Table:
+    """The plans for people."""
+    from rich.table import Table
+
+    shown = Table(title="Batches", caption=_where(plans))
+    shown.add_column("model")
+    for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s", "start s"):
+        shown.add_column(column, justify="right")
+    for name, each in plans.items():
+        shown.add_row(name, *map(_text, _figures(each)))
+    return shown
+
+
+def _where(plans: dict[str, Plan]) -> str:
+    choice = next((each.device for each in plans.values() if each.device is not None), None)
+    if choice is None:
+        return ""
+    return f"{' '.join(filter(None, [choice.device, choice.name, choice.uuid]))}: {choice.why}"
+
+
+def _figures(each: Plan) -> tuple[Any, ...]:
+    weights, per_cost = each.weights_bytes / _MEGABYTE, each.bytes.slope / 1024
+    return weights, per_cost, each.largest, each.knee, each.target(), each.speed, sum(each.start_s.values())
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"

@@ -1,0 +1,154 @@
+"""``legit-embedding top``: the workers at work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Group
+from rich.text import Text
+
+from legit_embedding.cli.shared.connection import address, connected
+from legit_embedding.cli.shared.live import keep_watching
+from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate, size, table
+from legit_embedding.cli.streams.glance import glance
+from legit_embedding.cli.workers.fleet import look
+from legit_embedding.config import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import redis
+    from rich.console import RenderableType
+
+    from legit_embedding.cli.workers.fleet import Fleet, Shown
+    from legit_embedding.config import StreamConfig
+
+STYLES = {"running": "green", "starting": "yellow", "stopping": "yellow", "unhealthy": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything at one moment; the field names are the keys of ``--json``."""
+
+    server: str
+    at: float
+    items_per_s: float
+    waiting: int
+    """Tasks that no worker has taken yet."""
+    in_flight: int
+    empty_in_s: float | None
+    workers: tuple[Shown, ...]
+    lost: tuple[str, ...]
+
+
+@click.command("top")
+@click.option("--worker", "names", multiple=True, metavar="NAME", help="Only this worker; repeatable.")
+@click.option(
+    "--queue", "queues", multiple=True, default=("embedding",), show_default=True, help="A Celery queue; repeatable."
+)
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds a look.")
+@click.option("--once", is_flag=True, help="One look, not a live view.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
+    """Show the workers at work, until Ctrl-C: how fast, how full, and when all is done.
+
+    The figures are what the workers publish every few seconds. Tasks that wait are those of the task stream that nobody
+    has read, and those of the Celery queues where redis_url is the broker too.
+
+    \b
+    --json prints
+      {"server", "at", "items_per_s", "waiting", "in_flight", "empty_in_s", "lost": [NAME],
+       "workers": [{"worker", "state", "problem", "heartbeat_age_s", "uptime_s", "items_per_s", "queue_depth",
+                    "in_flight", "batch_size_avg", "device_busy", "embedded", "failed", "vram_used_bytes",
+                    "vram_free_bytes", "version",
+                    "models": {NAME: {"waiting", "items", "items_per_s", "batch_size_avg", "batch_fill",
+                                      "padding_waste", "device_share"}}}]}
+    "empty_in_s" is null while nothing is embedded. "lost" are workers that have stopped without leaving.
+    """  # noqa: D301 - the escape is click's
+    settings = load_settings()
+    with connected(settings) as client:
+
+        def scene() -> Scene:
+            return _scene(client, settings.streams, names, queues)
+
+        if not once:
+            keep_watching(scene, interval, board, as_json=as_json)
+        elif as_json:
+            print_json(asdict(scene()))
+        else:
+            console().print(board(scene()))
+
+
+def _scene(client: redis.Redis, streams: StreamConfig, names: Collection[str], queues: Collection[str]) -> Scene:
+    fleet = _only(look(client), names)
+    tasks = glance(client, streams, []).tasks
+    lag = tasks.length if tasks.group is None else (tasks.group.lag or 0)
+    waiting = lag + sum(int(client.llen(queue)) for queue in queues)
+    in_flight = sum(worker.in_flight for worker in fleet.workers)
+    speed = sum(worker.items_per_s for worker in fleet.workers)
+    left = waiting + in_flight
+    empty_in = 0.0 if not left else round(left / speed, 1) if speed else None
+    return Scene(address(client), fleet.at, round(speed, 2), waiting, in_flight, empty_in, fleet.workers, fleet.lost)
+
+
+def _only(fleet: Fleet, names: Collection[str]) -> Fleet:
+    if not names:
+        return fleet
+    chosen = tuple(worker for worker in fleet.workers if worker.worker in names)
+    missing = sorted(set(names) - {worker.worker for worker in fleet.workers})
+    return type(fleet)(fleet.at, chosen, tuple(missing))
+
+
+def board(scene: Scene, note: str = "") -> RenderableType:
+    """A scene as tables.
+
+    Args:
+        scene: what to show.
+        note: a line below it.
+    """
+    done = "never at this rate" if scene.empty_in_s is None else f"in {duration(scene.empty_in_s)}"
+    totals = f"{count(scene.waiting)} waiting, {count(scene.in_flight)} in flight, all done {done}"
+    parts: list[RenderableType] = [
+        Text(printable(f"Workers at {scene.server}: {rate(scene.items_per_s)}, {totals}"), style="bold")
+    ]
+    parts += [_workers(scene.workers), _models(scene.workers)]
+    notes = [f"{each.worker}: {each.problem}" for each in scene.workers if each.problem]
+    notes += [f"{name} has not shown itself lately" for name in scene.lost]
+    notes += [note] if note else []
+    return Group(*parts, *(Text(printable(each), style="bold red") for each in notes))
+
+
+def _workers(workers: tuple[Shown, ...]) -> Group:
+    columns = ("Worker", "State", "Items", "Waiting", "In flight", "Batch", "Busy", "Memory", "Failed", "Up", "Seen")
+    rows = [
+        (
+            *(each.worker, Text(printable(each.state), style=STYLES.get(each.state, "")), rate(each.items_per_s)),
+            *(count(each.queue_depth), count(each.in_flight), f"{each.batch_size_avg:.1f}", f"{each.device_busy:.0%}"),
+            *(size(each.vram_used_bytes) if each.vram_used_bytes else "-", count(each.failed)),
+            *(duration(each.uptime_s), duration(each.heartbeat_age_s)),
+        )
+        for each in workers
+    ]
+    return table("" if rows else "No worker has shown itself lately", columns, rows, right=columns[2:])
+
+
+def _models(workers: tuple[Shown, ...]) -> Group:
+    columns = ("Model", "Worker", "Items", "Waiting", "Batch", "Fill", "Padding", "Share")
+    rows = [
+        (name, each.worker, *_figures(figures))
+        for each in workers
+        for name, figures in sorted(each.models.items(), key=lambda item: -item[1].get("device_share", 0))
+    ]
+    return table("", columns, rows, right=columns[2:]) if rows else Group()
+
+
+def _figures(model: dict[str, Any]) -> tuple[str, ...]:
+    ratios = (f"{model.get(key, 0):.0%}" for key in ("batch_fill", "padding_waste", "device_share"))
+    return (
+        rate(model.get("items_per_s")),
+        count(model.get("waiting")),
+        f"{model.get('batch_size_avg', 0):.1f}",
+        *ratios,
+    )

@@ -1,0 +1,1 @@
+"""Celery's remote commands on a worker with this pool."""

@@ -1,0 +1,1 @@
+"""The dead letter: tasks that could not be delivered, with the reason."""

@@ -1,0 +1,152 @@
+"""Where a task ends that could not be delivered."""
+
+from __future__ import annotations
+
+import time
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ClusterCrossSlotError
+
+from legit_embedding.errors import TaskError
+from legit_embedding.redis_io.connection import Script
+from legit_embedding.sinks.answer import Answer
+from legit_embedding.sinks.commit import wire
+from legit_embedding.sinks.routing import Router
+from legit_embedding.wire import json_text
+from legit_embedding.wire.messages import Address, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from legit_embedding.config import StreamConfig
+    from legit_embedding.redis_io.connection import Argument, Link
+    from legit_embedding.wire.messages import Origin
+    from legit_embedding.wire.stream_entry import Entry
+
+MAX_DELIVERIES = "max_deliveries"
+"""The ``dead_reason`` of a task that was tried as often as it may be, and never answered."""
+ANSWER_REFUSED = "answer_refused"
+"""The ``dead_reason`` of a task whose answer no result stream takes."""
+
+PAYLOAD = "payload"
+_MOST_ARGUMENTS = 7000
+"""Lua cannot pass more to one call."""
+
+SCRIPT = Script(files(__package__).joinpath("bury.lua").read_text(encoding="utf-8"))
+
+
+class DeadLetter:
+    """Buries tasks of the stream: their fields go to the dead letter, and ``dead_letter`` is their answer.
+
+    Args:
+        config: the streams.
+        worker: the identity: the consumer that owns what is buried, and the answer's ``worker``.
+    """
+
+    def __init__(self, config: StreamConfig, worker: str) -> None:
+        self._config = config
+        self._worker = worker
+        self._router = Router(config)
+        self.buried = 0
+
+    async def bury(self, link: Link, entry: Entry, fields: Sequence[bytes]) -> bool:
+        """Bury one entry; False where it is not this worker's any more.
+
+        Args:
+            link: the server.
+            entry: the entry, and how often it was delivered.
+            fields: its fields as they were sent.
+
+        Raises:
+            RedisError: it is not buried, or the outcome is unknown.
+        """
+        detail = f"it was delivered {entry.deliveries} times, and no worker lived to answer it"
+        dead: list[Argument] = [*fields, *self._epitaph(MAX_DELIVERIES, detail, entry.deliveries, entry.origin)]
+        address = Address.read(entry.raw, entry.origin.id, self._config.max_metadata_bytes)
+        answer = Answer.of(Result(address, entry.origin, _error(detail)), lambda _: None)
+        answer.route(self._router)
+        answer_fields = _flat({name: wire(value) for name, value in answer.fields(self._worker).items()})
+        at_once = self._at_once if len(dead) < _MOST_ARGUMENTS else self._in_turn
+        try:
+            done = await at_once(link, entry.origin.id, dead, answer.stream, answer_fields)
+        except ClusterCrossSlotError:
+            done = await self._in_turn(link, entry.origin.id, dead, answer.stream, answer_fields)
+        self.buried += done
+        return done
+
+    async def keep(self, link: Link, answer: Answer, reason: str) -> str:
+        """Keep a task whose answer is refused wherever it may be written; its source may acknowledge it then.
+
+        Returns:
+            The id of the entry in the dead letter; empty where another worker has settled the task meanwhile.
+
+        Raises:
+            RedisError: it is not kept, or the outcome is unknown.
+        """
+        origin, config = answer.result.origin, self._config
+        if origin.kind != "stream":
+            return await self._add(link, self._payload(answer), self._epitaph(ANSWER_REFUSED, reason, 1, origin))
+        pending = await link.call("XPENDING", config.tasks, config.group, origin.id, origin.id, 1)
+        if not pending:
+            return ""
+        found = await link.call("XRANGE", config.tasks, origin.id, origin.id)
+        fields = found[0][1] if found else self._payload(answer)
+        kept = await self._add(link, fields, self._epitaph(ANSWER_REFUSED, reason, pending[0][3], origin))
+        await link.call("XACK", config.tasks, config.group, origin.id)
+        await link.call("XDEL", config.tasks, origin.id)
+        return kept
+
+    async def _add(self, link: Link, fields: Sequence[Argument], epitaph: Sequence[Argument]) -> str:
+        entry_id: bytes = await link.call("XADD", self._config.dead_letter, "*", *fields, *epitaph)
+        self.buried += 1
+        return entry_id.decode()
+
+    @staticmethod
+    def _payload(answer: Answer) -> list[Argument]:
+        task = answer.task() if answer.task is not None else {"task_id": answer.result.address.task_id}
+        return [PAYLOAD, wire(json_text.dumps(task))]
+
+    async def _at_once(
+        self, link: Link, entry_id: str, dead: list[Argument], stream: str, answer: list[Argument]
+    ) -> bool:
+        config = self._config
+        keys: list[Argument] = [config.tasks, config.dead_letter, wire(stream), config.results]
+        head: list[Argument] = [config.group, self._worker, entry_id, config.trim_maxlen, len(dead)]
+        return bool(await link.run(SCRIPT, keys, [*head, *dead, *answer]))
+
+    async def _in_turn(
+        self, link: Link, entry_id: str, dead: list[Argument], stream: str, answer: list[Argument]
+    ) -> bool:
+        """As the script, for what it cannot do: streams in different cluster slots, thousands of fields."""
+        config = self._config
+        pending = await link.call("XPENDING", config.tasks, config.group, entry_id, entry_id, 1)
+        if not pending or pending[0][1].decode() != self._worker:
+            return False
+        await link.call("XADD", config.dead_letter, "*", *dead)
+        await link.pipeline([["XADD", wire(stream), "*", *answer]])
+        await link.call("XACK", config.tasks, config.group, entry_id)
+        await link.call("XDEL", config.tasks, entry_id)
+        return True
+
+    def _epitaph(self, reason: str, detail: str, deliveries: int, origin: Origin) -> list[Argument]:
+        said: dict[str, Argument] = {
+            "dead_reason": reason,
+            "dead_detail": wire(detail),
+            "deliveries": deliveries,
+            "original_stream": self._config.tasks if origin.kind == "stream" else origin.kind,
+            "original_id": wire(origin.id),
+            "dead_at": int(time.time() * 1000),
+        }
+        return _flat(said)
+
+
+def _flat(fields: Mapping[str, Argument]) -> list[Argument]:
+    flat: list[Argument] = []
+    for name, value in fields.items():
+        flat += (name, value)
+    return flat
+
+
+def _error(detail: str) -> TaskError:
+    return TaskError("dead_letter", f"{detail}; it is in the dead letter, from where it can be requeued")

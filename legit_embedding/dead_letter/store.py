@@ -1,0 +1,100 @@
+"""The dead letter: tasks that could not be delivered, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, cast
+
+from legit_embedding.cli.shared.entries import FIRST, newest, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import redis
+
+    from legit_embedding.cli.shared.entries import Entry
+    from legit_embedding.config import StreamConfig
+
+PAGE = 50
+"""Entries a step: each may carry an image, and the server does nothing else meanwhile."""
+
+LIST = files(__package__).joinpath("list.lua").read_text(encoding="utf-8")
+REQUEUE = files(__package__).joinpath("requeue.lua").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the dead letter says about an entry; what was not said is empty."""
+
+    id: str
+    bytes: int
+    dead_reason: str
+    dead_detail: str
+    deliveries: str
+    original_stream: str
+    original_id: str
+    dead_at: str
+
+    @classmethod
+    def of(cls, line: Sequence[Any]) -> Header:
+        """Read the script's reply."""
+        entry_id, size, *rest = line
+        return cls(text(entry_id), int(size), *map(text, rest))
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of ``dead list --json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """What became of an entry that was to be brought back."""
+
+    id: str
+    new_id: str | None = None
+    problem: str | None = None
+
+
+class DeadLetter:
+    """The dead letter of one task stream."""
+
+    def __init__(self, client: redis.Redis, config: StreamConfig) -> None:
+        self._client = client
+        self._tasks = config.tasks
+        self.stream = config.dead_letter
+
+    def __len__(self) -> int:
+        return int(self._client.xlen(self.stream))
+
+    def roll(self, reason: str = "", after: str = FIRST) -> Iterator[list[Header]]:
+        """The headers of what is there now, oldest first, a page at a time; with a reason, only those."""
+        cursor, until = after, newest(self._client, self.stream)
+        while cursor:
+            reply = self._client.eval(LIST, 1, self.stream, cursor, until, str(PAGE), reason)
+            last, lines = cast("tuple[bytes, list[Any]]", reply)
+            if lines:
+                yield [Header.of(line) for line in lines]
+            cursor = last.decode()
+
+    def find(self, entry_id: str) -> dict[bytes, bytes] | None:
+        """One entry's fields."""
+        found = cast("list[Entry]", self._client.xrange(self.stream, entry_id, entry_id))
+        return found[0][1] if found else None
+
+    def requeue(self, ids: Sequence[str]) -> list[Requeued]:
+        """Bring entries back; each is in the dead letter or in the task stream at any moment, never in both."""
+        reply = self._client.eval(REQUEUE, 2, self.stream, self._tasks, *ids)
+        outcomes = [text(each) for each in cast("list[bytes]", reply)]
+        return [_requeued(entry_id, outcome) for entry_id, outcome in zip(ids, outcomes, strict=True)]
+
+    def purge(self, ids: Sequence[str]) -> int:
+        """Throw entries away; returns how many were there."""
+        return int(self._client.xdel(self.stream, *ids))
+
+
+def _requeued(entry_id: str, outcome: str) -> Requeued:
+    mark, rest = outcome[:1], outcome[1:]
+    if mark == "+":
+        return Requeued(entry_id, new_id=rest)
+    return Requeued(entry_id, problem="there is no such entry" if mark == "?" else rest)

@@ -1,0 +1,1 @@
+"""Waiting items and the batches made of them."""

@@ -1,0 +1,164 @@
+"""One model's place in the engine: its queue, its limits, its retries and its counters."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+from legit_embedding.engine.batching.accumulator import Accumulator
+from legit_embedding.engine.batching.batch import Batch
+from legit_embedding.engine.batching.packer import MAX_ITEMS, Limits, shelf_for
+from legit_embedding.engine.sizing.cost_model import Ceiling
+from legit_embedding.engine.stats import Counters, ModelStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from legit_embedding.engine.device.base import Forward
+    from legit_embedding.engine.outcomes import Outcomes
+    from legit_embedding.engine.sizing.profile import Plan
+    from legit_embedding.models.backend import Backend
+
+logger = logging.getLogger(__name__)
+
+_SMOOTHING = 0.2
+_MIN_PACE = 1e-3
+_FIRST_GUESS = {"image": 1, "text": 32}
+"""What an item costs, as long as none has been seen."""
+
+
+class ModelQueue:
+    """One model. The accumulator is for any thread, the rest is the loop's."""
+
+    plan: Plan
+    """Known once the engine has started, like `forward`."""
+    forward: Forward
+
+    def __init__(
+        self,
+        name: str,
+        backend: Backend,
+        outcomes: Outcomes,
+        max_bytes: int,
+        max_items: int,
+        on_room: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.kind = backend.kind
+        self.backend = backend
+        self.accumulator = Accumulator(shelf_for(backend.kind), max_bytes, max_items, on_room)
+        self.counters = Counters()
+        self.linger_s = backend.config.linger_ms / 1000
+        self.max_batch = backend.config.max_batch
+        self._outcomes = outcomes
+        self._retries: list[tuple[float, int, Batch]] = []
+        self._order = count()
+        self._pace = 1.0
+        self.ceiling = Ceiling(1)
+        self.target = 1
+
+    def open(self, plan: Plan, forward: Forward) -> None:
+        """The model is loaded and measured."""
+        self.plan = plan
+        self.ceiling = Ceiling(plan.largest)
+        self.forward = forward
+        self.target = plan.target()
+
+    @property
+    def limits(self) -> Limits:
+        """How large a batch may be at the moment."""
+        items = min(self.max_batch or MAX_ITEMS, MAX_ITEMS)
+        return Limits(min(self.target, self.ceiling.cost), items, self.plan.free_padding())
+
+    def batch_items(self) -> int:
+        """About how many items a full batch has."""
+        limits = self.limits
+        counters = self.counters
+        each = counters.useful / counters.items if counters.items else _FIRST_GUESS[self.kind]
+        return max(1, min(limits.items, int(limits.cost / each)))
+
+    def due_in(self, now: float) -> float | None:
+        """In how many seconds a batch may go to the device: 0 for at once, None while nothing waits."""
+        waits = [self._retries[0][0] - now] if self._retries else []
+        if len(self.accumulator):
+            waits.append(self._linger_left(now))
+        return max(0.0, min(waits)) if waits else None
+
+    def has_full_batch(self) -> bool:
+        """Whether waiting would not make the next batch larger."""
+        limits = self.limits
+        return len(self.accumulator) >= limits.items or self.accumulator.cost >= limits.cost
+
+    def next_batch(self, now: float) -> Batch | None:
+        """Take the next batch, retries first; None if all that waited was cancelled or expired, which is answered."""
+        if self._retries and self._retries[0][0] <= now:
+            return heapq.heappop(self._retries)[2]
+        if not len(self.accumulator):
+            return None
+        pack = self.accumulator.pack(self.limits, time.time())
+        self._outcomes.refuse(pack.refused)
+        return Batch(self.name, self.kind, pack.deliveries) if pack.deliveries else None
+
+    def retry(self, batch: Batch) -> None:
+        """Let a batch, or a part of one, go to the device again when it may."""
+        heapq.heappush(self._retries, (batch.not_before, next(self._order), batch))
+
+    def expected_s(self, cost: int) -> float:
+        """How long a batch of this cost will probably compute."""
+        return self._pace * self.plan.seconds.at(cost)
+
+    def ran(self, batch: Batch, seconds: float) -> None:
+        """A batch of this model has landed."""
+        started_at, limits = time.monotonic() - seconds, self.limits
+        fill = max(batch.cost / limits.cost, len(batch.deliveries) / limits.items)
+        waits = [started_at - delivery.queued_at for delivery in batch.deliveries]
+        self.counters.ran(waits, batch.useful, batch.cost, seconds, min(1.0, fill))
+        logger.debug(
+            "A batch of %s: %d items, cost %d of %d, waited up to %.1f ms, computed %.1f ms",
+            *(self.name, len(waits), batch.cost, limits.cost, 1000 * max(waits), 1000 * seconds),
+        )
+        self.counters.failed_in_row = 0 if batch.sound else self.counters.failed_in_row + 1
+        self.ceiling.went_well()
+        self._keep_pace(self.plan.seconds.at(batch.cost), seconds)
+
+    def stats(self, all_device_s: float, weight: float) -> ModelStats:
+        """The counters of this moment."""
+        counters, opened = self.counters, hasattr(self, "plan")
+        return ModelStats(
+            waiting=len(self.accumulator),
+            waiting_bytes=self.accumulator.bytes,
+            batches=counters.batches,
+            items=counters.items,
+            device_s=counters.device_s,
+            share=counters.device_s / all_device_s if all_device_s else 0.0,
+            padding_waste=counters.padding_waste,
+            ooms=counters.ooms,
+            failures=self._outcomes.failures(self.name),
+            largest_batch=counters.largest,
+            ceiling=self.ceiling.cost,
+            target=self.target,
+            weight=weight,
+            linger_ms=self.linger_s * 1000,
+            max_batch=self.max_batch,
+            failed_in_row=counters.failed_in_row,
+            planned_bytes=int(self.plan.weights_bytes + self.plan.bytes.at(self.ceiling.cost)) if opened else 0,
+            batches_seen=counters.histograms(),
+            useful_cost=counters.useful,
+            padded_cost=counters.padded,
+        )
+
+    def _keep_pace(self, planned: float, seconds: float) -> None:
+        """Learn from a batch how much slower or faster than planned the device is; most from the first ones."""
+        if planned > 0:
+            smoothing = max(_SMOOTHING, 1 / self.counters.batches)
+            self._pace += smoothing * (seconds / planned - self._pace)
+            self.target = self.plan.target(max(self._pace, _MIN_PACE))
+
+    def _linger_left(self, now: float) -> float:
+        if not self.linger_s or self.has_full_batch():
+            return 0.0
+        since = self.accumulator.oldest_since()
+        return since + self.linger_s - now if since is not None else 0.0

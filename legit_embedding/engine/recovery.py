@@ -1,0 +1,167 @@
+"""What becomes of a batch that failed: one bad item costs itself only."""
+
+from __future__ import annotations
+
+import logging
+import time
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+import torch
+
+from legit_embedding.errors import TaskError
+
+if TYPE_CHECKING:
+    from legit_embedding.engine.batching.batch import Batch
+    from legit_embedding.engine.device.base import Device
+    from legit_embedding.engine.in_flight import InFlightBatches
+    from legit_embedding.engine.model_queue import ModelQueue
+    from legit_embedding.engine.outcomes import Outcomes
+
+logger = logging.getLogger(__name__)
+
+RETRY_DELAYS_S = (0.05, 0.25, 1.0)
+"""Waits before an item that ran out of memory all alone is tried again, in seconds."""
+
+_ALLOCATIONS = ("_status_alloc_failed", "allocation_failed")  # cuBLAS and cuDNN 8; cuDNN 9
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", *_ALLOCATIONS)
+_DEVICE_SIGNS = (
+    *("cuda error", "cuda driver error", "triton error", "cudnn error", "cudnn_status", "cublas_status", "cusolver"),
+    "device-side assert",
+)
+_ACCELERATOR_ERROR: type[BaseException] = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)  # torch >= 2.8
+_DETAIL_LENGTH = 300
+
+
+class DeviceLostError(RuntimeError):
+    """The device is broken for good; only a new process can use it again."""
+
+
+class Fault(Enum):
+    """What kind of failure an error is."""
+
+    MEMORY = auto()
+    DEVICE = auto()
+    BATCH = auto()
+
+
+def diagnose(error: BaseException, device: Device) -> Fault:
+    """Tell lack of memory, a broken device and anything else apart."""
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return Fault.MEMORY
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS):
+        return Fault.MEMORY
+    if isinstance(error, _ACCELERATOR_ERROR) or any(sign in text for sign in _DEVICE_SIGNS):
+        # Many of these concern one batch only, an impossible launch for example. A broken device fails at anything.
+        return Fault.DEVICE if _is_broken(device) else Fault.BATCH
+    return Fault.BATCH
+
+
+def is_lost(error: BaseException | None, device: Device) -> bool:
+    """Whether this error, or one that it came of, says that the device is broken for good."""
+    while error is not None:
+        if diagnose(error, device) is Fault.DEVICE:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _is_broken(device: Device) -> bool:
+    try:
+        device.probe()
+    except Exception:
+        logger.exception("The device does not even do something trivial any more")
+        return True
+    return False
+
+
+class Recovery:
+    """Decides what is tried again and what is answered. Belongs to the loop's thread."""
+
+    def __init__(self, device: Device, outcomes: Outcomes, in_flight: InFlightBatches) -> None:
+        self._device = device
+        self._outcomes = outcomes
+        self._in_flight = in_flight
+
+    def handle(self, queue: ModelQueue, batch: Batch, error: BaseException) -> None:
+        """Split a batch that failed, let it try again, or answer its last item.
+
+        Raises:
+            DeviceLostError: the device is broken for good; the batch is untouched.
+        """
+        fault = diagnose(error, self._device)
+        if fault is Fault.DEVICE:
+            message = f"the device is broken for good: {_in_short(error)}"
+            raise DeviceLostError(message) from error
+        if fault is Fault.MEMORY:
+            # The frames of the failed call hold its tensors.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
+            self._out_of_memory(queue, batch)
+        else:
+            self._failed(queue, batch, error)
+
+    def _out_of_memory(self, queue: ModelQueue, batch: Batch) -> None:
+        queue.counters.ooms += 1
+        self._device.release_cache()
+        if len(batch.deliveries) > 1:
+            self._make_smaller(queue, batch)
+        elif batch.lone_failures < len(RETRY_DELAYS_S):
+            batch.not_before = time.monotonic() + RETRY_DELAYS_S[batch.lone_failures]
+            batch.lone_failures += 1
+            queue.retry(batch)
+        else:
+            self._give_up(queue, batch)
+
+    def _make_smaller(self, queue: ModelQueue, batch: Batch) -> None:
+        # Once for a batch, however often its parts fail: whether its size or one of its items is to blame, the next
+        # batch will show.
+        if batch.memory_failed_at is None:
+            batch.memory_failed_at = queue.ceiling.shrink(batch.cost)
+            logger.warning(
+                "%s ran out of memory at batch cost %d: largest batch now %d",
+                queue.name,
+                batch.cost,
+                queue.ceiling.cost,
+            )
+        self._split(queue, batch)
+
+    def _give_up(self, queue: ModelQueue, batch: Batch) -> None:
+        if batch.memory_failed_at is not None:
+            queue.ceiling.restore(batch.memory_failed_at)
+        tries = len(RETRY_DELAYS_S) + 1
+        detail = f"the device ran out of memory {tries} times on this item alone: make it smaller or try again later"
+        self._answer(batch, TaskError("model_failed", detail))
+
+    def _failed(self, queue: ModelQueue, batch: Batch, error: BaseException) -> None:
+        if len(batch.deliveries) > 1:
+            logger.warning(
+                "%d items failed together on %s, trying halves: %r", len(batch.deliveries), queue.name, error
+            )
+            self._split(queue, batch)
+            return
+        queue.counters.failed_in_row += 1
+        logger.error("%s failed on one item", queue.name, exc_info=error)
+        if batch.split:
+            answer = TaskError("poisoned", f"the model fails on this item, also without its batch: {_in_short(error)}")
+        else:
+            answer = TaskError("model_failed", f"the model failed on this item: {_in_short(error)}")
+        self._answer(batch, answer)
+
+    def _split(self, queue: ModelQueue, batch: Batch) -> None:
+        if not batch.claim():
+            return
+        for half in batch.halves():
+            if self._in_flight.take(half):
+                queue.retry(half)
+        self._in_flight.release(batch)
+
+    def _answer(self, batch: Batch, error: TaskError) -> None:
+        if batch.claim():
+            self._outcomes.fail(batch.deliveries, error)
+        self._in_flight.release(batch)
+
+
+def _in_short(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return text[:_DETAIL_LENGTH]

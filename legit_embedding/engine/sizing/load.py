@@ -1,0 +1,135 @@
+"""From settings to models that are loaded, measured and warm."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from legit_embedding.engine.sizing import compiled
+from legit_embedding.engine.sizing.host_reads import HostReads
+from legit_embedding.engine.sizing.profile import Compilation, make_plan, run, survey
+from legit_embedding.engine.sizing.stopwatch import Stopwatch
+from legit_embedding.engine.sizing.trial import compile_if_quicker
+from legit_embedding.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import torch
+
+    from legit_embedding.config import EngineConfig
+    from legit_embedding.engine.device.base import Device, Forward, Tensors
+    from legit_embedding.engine.model_queue import ModelQueue
+    from legit_embedding.engine.sizing.profile import Plan
+    from legit_embedding.models.backend import Backend
+
+logger = logging.getLogger(__name__)
+
+_FEW = {"image": 2, "text": 64}
+"""What a batch costs that is only to be looked at."""
+
+
+def prepare(device: Device, queues: Sequence[ModelQueue], config: EngineConfig, precision: str) -> None:
+    """Load every model once, and then, with all of them in memory, measure and warm up each.
+
+    Raises:
+        ConfigError: a model does not load, or not work; the reason in one line.
+    """
+    if config.compile is not False:
+        compiled.keep_graphs(config.compile_cache)
+    watches = [Stopwatch() for _ in queues]
+    weights = [
+        _load(device, queue.backend, device.dtype(precision), watch)
+        for queue, watch in zip(queues, watches, strict=True)
+    ]
+    budget = config.memory_fraction * device.free_bytes()
+    for queue, weight, watch in zip(queues, weights, watches, strict=True):
+        try:
+            _open(device, queue, weight, budget, config, watch)
+        except Exception as error:
+            message = f"models.{queue.name}: the model is loaded but does not work: {_in_short(error)}"
+            raise ConfigError(message) from error
+    device.release_cache()
+
+
+def check_memory(device: Device, queues: Iterable[ModelQueue], config: EngineConfig) -> None:
+    """Lower the ceilings while other programs hold memory that was free at the start."""
+    budget = config.memory_fraction * device.free_bytes()
+    for queue in queues:
+        queue.ceiling.allow(queue.plan.bytes.reach(budget))
+
+
+def _load(device: Device, backend: Backend, dtype: torch.dtype, watch: Stopwatch) -> int:
+    """Load one model; the bytes of its weights."""
+    before = device.used_bytes()
+    try:
+        with watch.measure("load"):
+            backend.load(device.torch_device, dtype)
+    except ConfigError:
+        raise
+    except Exception as error:
+        message = f"models.{backend.name}: the model cannot be loaded: {_in_short(error)}"
+        raise ConfigError(message) from error
+    return max(0, device.used_bytes() - before)
+
+
+def _look_for_reads(device: Device, backend: Backend) -> None:
+    """Warn of a model whose forward pass waits for the device: its host can't launch ahead."""
+    reads = HostReads()
+
+    def forward(inputs: Tensors) -> torch.Tensor:
+        with reads:
+            return backend.forward(inputs)
+
+    run(device, backend, forward, backend.samples(_FEW[backend.kind]))
+    if reads.found:
+        logger.warning(
+            "Model %s reads from the device in each forward pass (%s): the device waits for the host meanwhile",
+            *(backend.name, ", ".join(sorted(set(reads.found)))),
+        )
+
+
+def _open(
+    device: Device, queue: ModelQueue, weights: int, budget: float, config: EngineConfig, watch: Stopwatch
+) -> None:
+    backend, how = queue.backend, Compilation.NO
+    forward: Forward = backend.forward
+    if device.thorough:
+        _look_for_reads(device, backend)
+    if config.compile is True:
+        with watch.measure("compile"):
+            forward, how = _compile(device, backend)
+    with watch.measure("measure"):
+        plan = _measure(device, queue, forward, weights, budget)
+    if config.compile == "auto" and queue.kind == "image" and device.torch_device.type == "cuda":
+        full = min(plan.target(), queue.max_batch or plan.target())
+        with watch.measure("compile"):
+            quicker = compile_if_quicker(device, backend, backend.samples(full))
+        if quicker:
+            how = Compilation.BY_BLOCKS
+            with watch.measure("measure"):
+                plan = _measure(device, queue, forward, weights, budget)
+    plan = replace(plan, device=device.choice, compiled=how, start_s=watch.seconds)
+    queue.open(plan, forward)
+    took = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in watch.seconds.items())
+    logger.info(
+        "Model %s is ready (%s): full batches cost %d, memory allows %d, compiled: %s",
+        *(queue.name, took, queue.target, plan.largest, how),
+    )
+
+
+def _compile(device: Device, backend: Backend) -> tuple[Forward, Compilation]:
+    """Compile a model because the settings say so."""
+    if backend.kind == "image" and compiled.by_blocks(device, backend) is not None:
+        return backend.forward, Compilation.BY_BLOCKS
+    return compiled.whole(device, backend), Compilation.WHOLE
+
+
+def _measure(device: Device, queue: ModelQueue, forward: Forward, weights: int, budget: float) -> Plan:
+    points = survey(device, queue.backend, forward, budget)
+    return make_plan(queue.name, queue.kind, weights, points, budget, queue.backend.samples(1)[0].nbytes)
+
+
+def _in_short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

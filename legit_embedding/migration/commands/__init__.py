@@ -1,0 +1,1 @@
+"""The commands of a migration: ``compare``, ``cutover``, ``doctor`` and ``handoff``."""

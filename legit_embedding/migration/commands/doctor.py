@@ -1,0 +1,96 @@
+"""``legit-embedding doctor``: what to mend before the switch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+import redis
+from rich.text import Text
+
+from legit_embedding.cli.shared.ages import age
+from legit_embedding.cli.shared.connection import CONNECT_TIMEOUT_S, TIMEOUT_S, address
+from legit_embedding.cli.shared.terminal import console, print_json, printable, table
+from legit_embedding.config import load_settings
+from legit_embedding.errors import ConfigError
+from legit_embedding.migration.checks import LOCAL, ON_BROKER, ON_REDIS, examine
+from legit_embedding.migration.checks.deployment import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from celery import Celery
+
+    from legit_embedding.config import Settings
+    from legit_embedding.migration.checks.finding import Finding, Level
+
+NAMES = [*LOCAL, *ON_REDIS, *ON_BROKER]
+STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@click.command("doctor")
+@click.option("--longest-task", type=age, metavar="AGE", help="How long the longest task takes, as 90s or 10min.")
+@click.option("--load-models", is_flag=True, help="Load every model once, on the CPU: slow, but says whether it works.")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds for workers to answer."
+)
+@click.option("--only", type=click.Choice(NAMES), multiple=True, metavar="CHECK", help="Only this check; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help='JSON: {"checks": [{"check", "level", "what", "todo"}]}.')
+def doctor(
+    *, longest_task: float | None, load_models: bool, timeout: float, only: tuple[str, ...], as_json: bool
+) -> None:
+    """Check a deployment before the switch, and say what to mend.
+
+    Run it where the new worker will run, with its settings, while the old fleet is up. Nothing is changed. The exit
+    code is 1 when a check says fail; one that says warn may be as you want it.
+    """
+    settings = load_settings()
+    with _client(settings) as client:
+        deployment = Deployment(
+            settings,
+            client,
+            address(client),
+            _app(),
+            longest_task_s=longest_task,
+            inspect_s=timeout,
+            load_models=load_models,
+        )
+        findings = list(examine(deployment, only))
+    _show(findings, as_json=as_json)
+    failed = [name for name, finding in findings if finding.level == "fail"]
+    if failed:
+        message = f"to mend: {', '.join(failed)}"
+        raise click.ClickException(message)
+
+
+def _client(settings: Settings) -> redis.Redis:
+    """A client that has not reached the server yet: whether it does is a finding."""
+    options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S, "protocol": 2}
+    try:
+        return redis.Redis.from_url(settings.redis_url, **options)
+    except ValueError:
+        message = "redis_url: not an address like redis://host:6379/0"
+        raise ConfigError(message) from None
+
+
+def _app() -> Celery:
+    from legit_embedding.celery import app
+
+    return app
+
+
+def _show(findings: Iterable[tuple[str, Finding]], *, as_json: bool) -> None:
+    if as_json:
+        lines = [{"check": name, "level": each.level, "what": each.what, "todo": each.todo} for name, each in findings]
+        print_json({"checks": lines})
+        return
+    rows = [(Text(each.level, STYLES[each.level]), name, _told(each)) for name, each in findings]
+    console().print(table("Doctor", ("", "check", "finding"), rows))
+    levels = Counter(each.level for _, each in findings)
+    click.echo(", ".join(f"{levels[level]} {level}" for level in STYLES))
+
+
+def _told(finding: Finding) -> Text:
+    told = Text(printable(finding.what))
+    return told.append(f"\n-> {printable(finding.todo)}") if finding.todo else told

@@ -1,0 +1,1 @@
+"""Which tasks go to the new worker, and copies of them."""

@@ -1,0 +1,168 @@
+"""What a prep thread does with the jobs of one model that wait together."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from celery.utils.log import get_logger
+
+from legit_embedding.errors import TaskError
+from legit_embedding.wire.messages import HandOff, TaskObject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from legit_embedding.models.backend import Prepared, Recipe
+    from legit_embedding.pipeline.job import Job
+    from legit_embedding.prep.content import ContentReader
+    from legit_embedding.prep.handoff import HandOffDirectory
+
+logger = get_logger(__name__)
+
+RETRY_DELAYS_S = (0.5, 2.0)
+"""Waits before the second and the third attempt at a transient error, in seconds."""
+
+
+class Engine(Protocol):
+    """Where a prepared job goes."""
+
+    def submit(self, delivery: Job) -> None:
+        """Take over a prepared job."""
+
+
+class Preparation:
+    """Prepares jobs and passes each on: to the engine, to a later attempt, or to its answer.
+
+    Args:
+        content: reads what a task refers to.
+        handoffs: reads what another worker has prepared.
+        recipe: how a model's items are prepared.
+        engine: takes what is prepared.
+        retry: takes what is to be prepared again later.
+        max_pixels: the largest image.
+        prepared: told of a model, how long it took to prepare some items together, and how many.
+    """
+
+    def __init__(
+        self,
+        content: ContentReader,
+        handoffs: HandOffDirectory,
+        recipe: Callable[[str], Recipe],
+        engine: Engine,
+        retry: Callable[[str, Job, float], None],
+        max_pixels: int,
+        prepared: Callable[[str, float, int], None] = lambda _model, _seconds, _items: None,
+    ) -> None:
+        self._content = content
+        self._handoffs = handoffs
+        self._recipe = recipe
+        self._engine = engine
+        self._retry = retry
+        self._max_pixels = max_pixels
+        self._prepared = prepared
+
+    def __call__(self, model: str, jobs: list[Job]) -> None:
+        """Prepare jobs of one model. One bad job costs itself only."""
+        recipe = self._recipe(model)
+        texts: list[tuple[Job, str]] = []
+        for job in jobs:
+            if isinstance(job.work, TaskObject) and job.work.text is not None:
+                texts.append((job, job.work.text))
+            else:
+                self._one(job, recipe)
+        if texts:
+            self._texts(texts, recipe)
+
+    def _one(self, job: Job, recipe: Recipe) -> None:
+        started = time.monotonic()
+        try:
+            self._check(job)
+            job.prepared = self._prepare(job, recipe)
+        except Exception as error:  # noqa: BLE001 - whatever an item does, it costs itself only
+            self._failed(job, error)
+            return
+        elapsed = time.monotonic() - started
+        self._count(job.model, elapsed, 1)
+        self._pass_on(job, elapsed)
+
+    def _texts(self, texts: list[tuple[Job, str]], recipe: Recipe) -> None:
+        started = time.monotonic()
+        alive = [(job, text) for job, text in texts if self._still_wanted(job)]
+        try:
+            prepared = recipe.texts([text for _, text in alive])
+            if len(prepared) != len(alive):
+                message = f"the recipe made {len(prepared)} items of {len(alive)} texts"
+                raise ValueError(message)  # noqa: TRY301 - as if the recipe had
+        except Exception as error:  # noqa: BLE001
+            self._split(alive, recipe, error)
+            return
+        elapsed = time.monotonic() - started
+        if alive:
+            self._count(alive[0][0].model, elapsed, len(alive))
+        for (job, _), item in zip(alive, prepared, strict=True):
+            job.prepared = item
+            if recipe.max_tokens and item.cost > recipe.max_tokens:
+                limit = f"text: more than the {recipe.max_tokens} tokens that the model takes, and truncate is off"
+                self._failed(job, TaskError("too_large", limit))
+            else:
+                self._pass_on(job, elapsed)
+
+    def _split(self, texts: list[tuple[Job, str]], recipe: Recipe, error: Exception) -> None:
+        """A text that cannot be tokenised must not take its neighbours along."""
+        if len(texts) == 1:
+            self._failed(texts[0][0], error)
+            return
+        for one in texts:
+            self._texts([one], recipe)
+
+    def _prepare(self, job: Job, recipe: Recipe) -> Prepared:
+        if isinstance(job.work, HandOff):
+            prepared = recipe.handoff(self._handoffs.read(job.work.path, getattr(recipe, "check_handoff", None)))
+            return type(prepared)(prepared.array, prepared.cost, prepared.truncated or job.work.truncated)
+        if isinstance(job.work, TaskObject):
+            return recipe.image(self._content.read(job.work), self._max_pixels)
+        message = f"nothing to prepare in {job.work!r}"
+        raise TypeError(message)
+
+    def _pass_on(self, job: Job, elapsed: float) -> None:
+        job.prep_s += elapsed
+        try:
+            self._engine.submit(job)
+        except Exception as error:  # noqa: BLE001
+            job.crashed("handing the item to the engine", error)
+
+    def _count(self, model: str, elapsed: float, items: int) -> None:
+        try:
+            self._prepared(model, elapsed, items)
+        except Exception:
+            logger.exception("Counting what was prepared for %s failed", model)
+
+    def _still_wanted(self, job: Job) -> bool:
+        try:
+            self._check(job)
+        except Exception as error:  # noqa: BLE001
+            self._failed(job, error)
+            return False
+        return True
+
+    @staticmethod
+    def _check(job: Job) -> None:
+        if job.cancelled is not None:
+            raise TaskError(job.cancelled, "the task was revoked before it was prepared")
+        job.check_deadline()
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, TaskError):
+            job.crashed(f"preparing the item for {job.model}", error)
+        elif error.transient and job.attempts < len(RETRY_DELAYS_S):
+            job.attempts += 1
+            self._retry(job.model, job, RETRY_DELAYS_S[job.attempts - 1])
+        else:
+            job.failed(error)
+
+
+def give_back(jobs: Iterable[Job]) -> None:
+    """Hand jobs that were not started back to their sources."""
+    for job in jobs:
+        job.given_back()

@@ -1,0 +1,114 @@
+"""The one pipeline of this process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from legit_embedding.config import get_settings as settings
+from legit_embedding.telemetry.identity import identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.telemetry.heartbeat import Heartbeat
+
+__all__ = ["current", "is_running", "settings", "start", "stop"]
+
+_lock = threading.Lock()
+_pipeline: Pipeline | None = None
+_presence: Heartbeat | None = None
+_owner: int | None = None
+
+
+def start(
+    nodename: str | None,
+    threads: int,
+    *,
+    prep_only: bool = False,
+    exclusive: bool = True,
+    on_fatal: Callable[[BaseException], None] | None = None,
+) -> Pipeline:
+    """Make and start the process's pipeline.
+
+    Args:
+        nodename: the Celery worker's; None outside of one, and then the process does not show itself as a worker.
+        threads: how many prep threads.
+        prep_only: as for the pipeline.
+        exclusive: whether to refuse the start where another living process has the identity.
+        on_fatal: called once when the process has to end: the device is broken for good, or a thread has died.
+
+    Raises:
+        ConfigError: a setting or a model that the worker cannot start with.
+    """
+    from legit_embedding.engine.device.allocator import expand_segments
+    from legit_embedding.engine.device.nvml import count_as_the_driver_does
+    from legit_embedding.prep.cpus import wait_asleep
+
+    wait_asleep()
+    expand_segments()
+    count_as_the_driver_does()
+    # Loads torch, which producers that only import the tasks do not need.
+    from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.telemetry.heartbeat import Heartbeat
+
+    global _pipeline, _presence, _owner
+    made = Pipeline(settings(), identity(settings(), nodename), threads, prep_only=prep_only, on_fatal=on_fatal)
+    presence = Heartbeat(made, exclusive=exclusive, on_fatal=on_fatal) if nodename is not None else None
+    try:
+        if presence is not None:
+            presence.start()
+        made.start()
+    except BaseException:
+        made.stop()
+        if presence is not None:
+            presence.stop()
+        raise
+    _pipeline, _presence, _owner = made, presence, os.getpid()
+    return made
+
+
+def presence() -> Heartbeat | None:
+    """How this process shows itself, if it is a worker's with a pipeline."""
+    return _presence if is_running() else None
+
+
+def current(*, prep_only: bool = False, nodename: str | None = None) -> Pipeline:
+    """The process's pipeline; made at the first task on a pool that did not start one (solo, threads, eager).
+
+    Args:
+        prep_only: as for the pipeline.
+        nodename: the Celery worker's; None outside of one.
+
+    Raises:
+        ConfigError: a setting or a model that it cannot start with.
+    """
+    pipeline = _pipeline
+    if pipeline is not None and is_running():
+        return pipeline
+    with _lock:
+        if _pipeline is not None and is_running():
+            return _pipeline
+        from legit_embedding.prep.cpus import available_cpus
+
+        atexit.register(stop)
+        return start(nodename, available_cpus(), prep_only=prep_only, exclusive=False)
+
+
+def is_running() -> bool:
+    """Whether this process has a pipeline."""
+    return _pipeline is not None and _owner == os.getpid()
+
+
+def stop() -> None:
+    """Stop the pipeline, if there is one; what is not answered is given back. Idempotent."""
+    global _pipeline, _presence
+    pipeline, _pipeline = _pipeline, None
+    presence, _presence = _presence, None
+    if pipeline is not None and _owner == os.getpid():
+        pipeline.stop()
+        if presence is not None:
+            presence.stop()

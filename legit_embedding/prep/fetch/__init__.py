@@ -1,0 +1,1 @@
+"""Downloads for ``image_url``: bounded in size, time and reach."""

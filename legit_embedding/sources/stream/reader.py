@@ -1,0 +1,167 @@
+"""What feeds the pipeline: entries to be tried again, then new ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError, ResponseError
+
+from legit_embedding.redis_io.connection import explain
+from legit_embedding.redis_io.tasks import end
+from legit_embedding.wire.stream_entry import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from legit_embedding.config import StreamConfig
+    from legit_embedding.dead_letter.bury import DeadLetter
+    from legit_embedding.redis_io.connection import Connection
+    from legit_embedding.sources.stream.group import Group
+    from legit_embedding.sources.stream.in_flight import InFlightEntries
+    from legit_embedding.sources.stream.retries import Retries
+
+logger = logging.getLogger(__name__)
+
+_ROOM_POLL_S = 0.1
+_GATHER_S = 0.002
+"""When there was no room, a moment for more of it: many entries a read, not one."""
+_PAGE_S = 0.002
+"""One page for so much of a round trip: one of 77 ms carries 39 pages, so that distance costs no speed."""
+_NUDGE_S = 0.05
+
+
+class Reader:
+    """Reads while there is room, in one coroutine.
+
+    Args:
+        config: the streams.
+        group: the group, as this consumer sees it.
+        dead_letter: where entries go that were tried too often.
+        in_flight: what is in the works.
+        recovered: what is to be tried again.
+        stopping: set to let `run` return soon.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        group: Group,
+        dead_letter: DeadLetter,
+        in_flight: InFlightEntries,
+        recovered: Retries,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._config = config
+        self._group = group
+        self._dead_letter = dead_letter
+        self._in_flight = in_flight
+        self._retries = recovered
+        self._stopping = stopping
+        self._block_ms = min(config.block_ms, int(group.link.timeout_s * 500))
+        self._client_id: int | None = None
+        self._blocked = False
+        self._round_trip_s = 0.0
+        self._pages = 1
+
+    async def run(self) -> None:
+        """Read until told to stop."""
+        nudging = asyncio.create_task(self._nudge_until_stopped())
+        try:
+            async with self._group.link.hold() as connection:
+                await self._introduce(connection)
+                while not self._stopping.is_set():
+                    room = self._in_flight.room()
+                    if room > 0:
+                        await self._step(connection, room)
+                    else:
+                        await self._in_flight.change(_ROOM_POLL_S)
+                        await asyncio.sleep(_GATHER_S)
+        finally:
+            await end([nudging])
+
+    async def nudge(self) -> None:
+        """Let the reader look up, if it waits for new entries; without leave to do so, its wait ends by itself."""
+        if self._blocked and self._client_id is not None:
+            with suppress(ResponseError):
+                await self._group.link.call("CLIENT", "UNBLOCK", self._client_id)
+
+    async def _nudge_until_stopped(self) -> None:
+        await self._stopping.wait()
+        while True:
+            with suppress(RedisError):
+                await self.nudge()
+            await asyncio.sleep(_NUDGE_S)
+
+    async def _introduce(self, connection: Connection) -> None:
+        began = time.monotonic()
+        with suppress(ResponseError):  # where the user may not ask, a read ends when its time is over
+            self._client_id = await connection.call("CLIENT", "ID")
+        self._round_trip_s = time.monotonic() - began
+
+    async def _step(self, connection: Connection, room: int) -> None:
+        """The most urgent thing: bury, try again, try alone, or read what is new."""
+        if dead := self._retries.dead():
+            await self._bury(dead)
+        elif harmless := self._retries.harmless(min(room, self._config.read_count)):
+            await self._try_again(harmless)
+        elif suspects := self._retries.suspects():
+            await self._try_alone(suspects)
+        else:
+            await self._read(connection, room)
+
+    async def _read(self, connection: Connection, room: int) -> None:
+        count = min(self._config.read_count, room)
+        pages = min(self._pages, room // count)
+        # Where the last read was full there is more, and no need to wait for it.
+        self._blocked = pages == 1
+        try:
+            delivered = await self._group.read(connection, [count] * pages, self._block_ms if self._blocked else 0)
+        finally:
+            self._blocked = False
+        full = len(delivered) == count * pages
+        self._pages = 1 + int(self._round_trip_s / _PAGE_S) if full else 1
+        for entry_id, fields in delivered:
+            self._deliver(entry_id, fields, 1)
+
+    async def _try_again(self, tries: Mapping[str, int]) -> None:
+        taken = await self._group.take(tries)
+        self._retries.drop(tries)
+        for entry_id, fields in taken:
+            self._deliver(entry_id, fields, tries[entry_id] + 1)
+
+    async def _try_alone(self, suspects: Mapping[str, int]) -> None:
+        """Try entries that may have killed a worker while nothing else of the stream is in the works."""
+        await self._until_nothing_is_held()
+        if not self._stopping.is_set():
+            await self._try_again(suspects)
+            await self._until_nothing_is_held()
+
+    async def _until_nothing_is_held(self) -> None:
+        # Bounded: a task that is merely slow must not stop the stream.
+        deadline = time.monotonic() + self._config.claim_idle_ms / 1000
+        while len(self._in_flight) and time.monotonic() < deadline and not self._stopping.is_set():
+            await self._in_flight.change(_ROOM_POLL_S)
+
+    async def _bury(self, dead: Mapping[str, int]) -> None:
+        for entry_id, tries in dead.items():
+            try:
+                await self._bury_one(entry_id, tries)
+            except ResponseError as error:
+                # It stays pending until it is reclaimed, and this is tried again; the stream goes on.
+                logger.error("the stream entry %s cannot be moved to the dead letter: %s", entry_id, explain(error))  # noqa: TRY400
+            self._retries.drop([entry_id])
+
+    async def _bury_one(self, entry_id: str, tries: int) -> None:
+        fields = await self._group.fields(entry_id)
+        if not fields:
+            await self._group.clear(entry_id)
+        elif await self._dead_letter.bury(self._group.link, Entry.read(entry_id, fields, tries), fields):
+            logger.warning("the stream entry %s is in the dead letter: it was tried %d times", entry_id, tries)
+
+    def _deliver(self, entry_id: str, fields: Sequence[bytes], deliveries: int) -> None:
+        if entry_id not in self._in_flight:
+            self._in_flight.submit(Entry.read(entry_id, fields, deliveries))

@@ -1,0 +1,185 @@
+"""The thread that says who this worker is, and that it lives."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from legit_embedding.errors import ConfigError
+from legit_embedding.redis_io.connection import explain, public_url
+from legit_embedding.redis_io.health import Outage
+from legit_embedding.telemetry.health import STALL_S, problems, stalled
+from legit_embedding.telemetry.http import TelemetryServer
+from legit_embedding.telemetry.identity_lock import EXPIRE_S, RENEW_S, IdentityLock, IdentityTakenError
+from legit_embedding.telemetry.publisher import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from legit_embedding.pipeline.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+State = Literal["starting", "running", "unhealthy", "stopping"]
+
+TIMEOUT_S = 5.0
+_JOIN_S = 3.0
+"""A shutdown does not wait longer for a server that does not answer: the claim expires by itself."""
+
+
+class Heartbeat:
+    """Claims the identity, publishes heartbeats, and sees that no thread of the pipeline has died.
+
+    It never stands in the way of the work: when Redis is away it says so once, and tries again at the next beat.
+
+    Args:
+        pipeline: the worker's pipeline.
+        exclusive: whether the worker may only run if nobody else has its identity; else it merely does not show itself.
+        on_fatal: called when the worker has to end: a thread of it has died, the device has been stuck for
+            ``engine.stall_exit_s``, or another has had its identity all along.
+        stall_s: how long the device loop may be without progress.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        exclusive: bool,
+        on_fatal: Callable[[BaseException], None] | None = None,
+        stall_s: float = STALL_S,
+    ) -> None:
+        settings = pipeline.settings
+        self._pipeline = pipeline
+        self._exclusive = exclusive
+        self._on_fatal = on_fatal
+        self._stall_s = stall_s
+        self._client = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._claim = IdentityLock(self._client, pipeline.worker)
+        self._publisher = Publisher(self._client, pipeline)
+        self._interval_s = settings.telemetry.interval_s
+        self._outage = Outage(f"telemetry to {public_url(settings.redis_url)}")
+        self._is_ours = self._was_ours = False
+        self._denied_since: float | None = None
+        self._published: State | None = None
+        self._published_at = self._renewed_at = 0.0
+        self._closing = threading.Event()
+        self._server: TelemetryServer | None = None
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """IdentityLock the identity, which takes a while where its last holder was killed, and start the threads.
+
+        Raises:
+            ConfigError: a living process has the identity, or the HTTP port.
+        """
+        if self._exclusive:
+            try:
+                self._claim.acquire(self._closing.wait)
+            except IdentityTakenError as error:
+                raise ConfigError(str(error)) from None
+            except (RedisError, OSError) as error:
+                self._outage.failed(explain(error))
+            else:
+                self._is_ours = self._was_ours = True
+                self._renewed_at = time.monotonic()
+        if self._exclusive and self._pipeline.settings.http.port:
+            self._server = TelemetryServer(self._pipeline, self)
+            self._server.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and give the identity up. Idempotent."""
+        self._closing.set()
+        if self._server is not None:
+            self._server.stop()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
+        if self._is_ours and self._outage.health.ok and not self._thread.is_alive():
+            self._is_ours = False
+            with suppress(RedisError, OSError):
+                self._publisher.withdraw()
+                self._claim.release()
+        self._client.close()
+
+    def state(self) -> tuple[State, list[str]]:
+        """What the worker does, and what is wrong with it."""
+        phase = self._pipeline.phase
+        if phase != "running":
+            return phase, []
+        found = problems(self._pipeline, self._stall_s)
+        if not self._outage.health.ok:
+            found.append(f"Redis cannot be reached: {self._outage.health.error}")
+        if self._denied:
+            found.append(str(IdentityTakenError(self._pipeline.worker)))
+        return ("unhealthy" if found else "running"), found
+
+    @property
+    def _denied(self) -> bool:
+        """Whether another has the identity, and lives: an abandoned claim would have expired by now."""
+        return self._denied_since is not None and time.monotonic() - self._denied_since > EXPIRE_S + RENEW_S
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._closing.wait(pause):
+            pause = min(RENEW_S, self._interval_s)
+            try:
+                self._watch()
+                self._beat()
+            except (RedisError, OSError) as error:
+                self._outage.failed(explain(error))
+            except Exception:
+                logger.exception("A heartbeat failed")
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if not self._is_ours or now - self._renewed_at >= RENEW_S:
+            self._renew(now)
+        state, found = self.state()
+        # A change is not kept from anybody until the next heartbeat is due.
+        if self._is_ours and (state != self._published or now - self._published_at >= self._interval_s):
+            self._publisher.publish(state, "; ".join(found))
+            self._published, self._published_at = state, now
+        self._outage.over()
+
+    def _renew(self, now: float) -> None:
+        self._is_ours = self._claim.renew()
+        self._renewed_at = now
+        if self._is_ours:
+            self._was_ours, self._denied_since = True, None
+            return
+        first = self._denied_since is None
+        self._denied_since = now if first else self._denied_since
+        if self._was_ours and first:
+            # It had the identity, lost touch with Redis for a while, and another came in the meantime.
+            logger.error("%s; this worker goes on without showing itself", IdentityTakenError(self._pipeline.worker))
+        elif self._denied and self._exclusive and not self._was_ours:
+            self._end(IdentityTakenError(self._pipeline.worker))
+
+    def _watch(self) -> None:
+        dead, longest = self._pipeline.dead_thread(), self._pipeline.settings.engine.stall_exit_s
+        # In this order: threads that end in an orderly way do so after the phase has changed.
+        if self._pipeline.phase != "running":
+            return
+        if dead is not None:
+            self._end(RuntimeError(f"the thread {dead} has ended"))
+        elif longest is not None and stalled(self._pipeline.engine, longest):
+            self._end(RuntimeError(f"nothing has moved on the device for {longest:g} s (engine.stall_exit_s)"))
+
+    def _end(self, cause: BaseException) -> None:
+        on_fatal, self._on_fatal = self._on_fatal, None
+        if on_fatal is not None:
+            on_fatal(cause)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from legit_embedding.errors import TaskError
+from legit_embedding.pipeline.task_counts import UNKNOWN, Tally
+from legit_embedding.wire.messages import Address, Embedded, Origin, Result
+
+GOOD = Embedded("text", "m", 4, "base64_fp32", "AAAA")
+
+
+def result(outcome: Embedded | TaskError) -> Result:
+    return Result(Address("t"), Origin("local", "t"), outcome)
+
+
+def test_answers_are_counted_by_model_and_outcome() -> None:
+    tally = Tally(["m"])
+    assert tally.outcomes == {("m", "ok"): 0}, "a rate is only seen from a zero on"
+    tally.answered("m", result(GOOD))
+    tally.answered("m", result(Embedded("text", "m", 4, "base64_fp32", "AAAA", truncated=True)))
+    tally.answered(UNKNOWN, result(TaskError("unknown_model", "no")))
+    assert tally.outcomes == {("m", "ok"): 2, ("", "unknown_model"): 1}
+    assert tally.truncated == {"m": 1}
+
+
+def test_items_prepared_together_share_the_time() -> None:
+    tally = Tally(["m"])
+    tally.prepared("m", 0.4, 4)
+    tally.prepared("m", 0.0, 0)
+    seen = tally.prep_seconds["m"].snapshot()
+    assert (seen.count, round(seen.sum, 6)) == (4, 0.4)
+    assert dict(seen.buckets)[0.05] == 0
+    assert dict(seen.buckets)[0.1] == 4
+
+
+def test_retries_of_prep_are_counted() -> None:
+    tally = Tally(["m"])
+    tally.prep_retried("m")
+    assert tally.prep_retries == {"m": 1}
