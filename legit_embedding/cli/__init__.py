@@ -1,7 +1,7 @@
 """The operator's command line: ``legit-embedding``.
 
-Each command lives in the module of its name, as a click command of that name, and is imported when it is called. To
-add one, add a line to ``COMMANDS``.
+Each command is a click command in the module that ``COMMANDS`` names, under the command's own name, and is imported
+only when it is called.
 """
 
 from __future__ import annotations
@@ -9,21 +9,47 @@ from __future__ import annotations
 import click
 
 from legit_embedding import __version__
-from legit_embedding.cli.shared.lazy import LazyGroup
+from legit_embedding.cli.shared.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
-    "health": "Whether a worker is well: for a person, or a container's probe.",
-    "top": "The workers at work: items a second, depths, batches, and when all is done.",
-    "streams": "How long the streams are, who works on them, and when they will be empty.",
-    "dead": "The tasks that could not be delivered: look, bring back, throw away.",
-    "submit": "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
-    "tail": "Read results, with their vectors decoded.",
-    "plan": "Measure the models on the device, and show how large their batches may be.",
-    "devices": "The GPUs of this host, and the command that starts a worker on each.",
-    "doctor": "Check a deployment before the switch, and say what to mend.",
-    "cutover": "Move tasks from the old fleet to the new worker, share by share, and back.",
-    "compare": "Whether two sets of results agree, vector by vector.",
-    "handoff": "The tensors that old prep workers left in the hand-off directory: look, sweep.",
+    "health": LazyCommand(
+        "legit_embedding.cli.workers.health", "Whether a worker is well: for a person, or a container's probe."
+    ),
+    "top": LazyCommand(
+        "legit_embedding.cli.workers.top", "The workers at work: items a second, depths, batches, and when all is done."
+    ),
+    "streams": LazyCommand(
+        "legit_embedding.cli.streams.command",
+        "How long the streams are, who works on them, and when they will be empty.",
+    ),
+    "dead": LazyCommand(
+        "legit_embedding.cli.dead.command", "The tasks that could not be delivered: look, bring back, throw away."
+    ),
+    "submit": LazyCommand(
+        "legit_embedding.cli.submit.command",
+        "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
+    ),
+    "tail": LazyCommand("legit_embedding.cli.results.tail", "Read results, with their vectors decoded."),
+    "plan": LazyCommand(
+        "legit_embedding.cli.workers.plan", "Measure the models on the device, and show how large their batches may be."
+    ),
+    "devices": LazyCommand(
+        "legit_embedding.cli.workers.devices", "The GPUs of this host, and the command that starts a worker on each."
+    ),
+    "doctor": LazyCommand(
+        "legit_embedding.migration.commands.doctor", "Check a deployment before the switch, and say what to mend."
+    ),
+    "cutover": LazyCommand(
+        "legit_embedding.migration.commands.cutover",
+        "Move tasks from the old fleet to the new worker, share by share, and back.",
+    ),
+    "compare": LazyCommand(
+        "legit_embedding.migration.commands.compare", "Whether two sets of results agree, vector by vector."
+    ),
+    "handoff": LazyCommand(
+        "legit_embedding.migration.commands.handoff",
+        "The tensors that old prep workers left in the hand-off directory: look, sweep.",
+    ),
 }
 
 EPILOG = """Settings come from legit.toml (or the file in LEGIT_CONFIG) and LEGIT_ variables, as the worker's do.
@@ -34,8 +60,7 @@ Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 i
 @click.group(
     "legit-embedding",
     cls=LazyGroup,
-    package=__name__,
-    commands_help=COMMANDS,
+    lazy_commands=COMMANDS,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -11,36 +11,43 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class LazyCommand(NamedTuple):
+    """A command that is not imported yet."""
+
+    module: str
+    """The module that holds it, under its own name with ``_`` for ``-``."""
+    help: str
+    """Its line in the group's help, which therefore imports no command."""
+
+
 class LazyGroup(click.Group):
-    """Finds the command ``name`` in the module ``package.name``, as the attribute ``name``.
+    """Imports a command when it is called.
 
     Args:
-        package: where the modules are.
-        commands_help: what to say about each command in the group's own help, which therefore imports none of them.
+        lazy_commands: the commands by name.
         options: what a click group takes.
     """
 
-    def __init__(self, *, package: str, commands_help: Mapping[str, str], **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, lazy_commands: Mapping[str, LazyCommand], **options: Any) -> None:  # noqa: ANN401
         super().__init__(**options)
-        self._package = package
-        self._commands_help = commands_help
+        self._lazy_commands = lazy_commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
         """The names, in the order of their registration."""
-        return list(self._commands_help)
+        return list(self._lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command."""
-        if cmd_name not in self._commands_help:
+        if cmd_name not in self._lazy_commands:
             return None
-        attribute = cmd_name.replace("-", "_")
-        command: click.Command = getattr(import_module(f"{self._package}.{attribute}"), attribute)
+        module = import_module(self._lazy_commands[cmd_name].module)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(self._commands_help.items()))
+            formatter.write_dl([(name, command.help) for name, command in self._lazy_commands.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's interface
         """Run the command; what an operator can mend ends it with one line, not with a traceback."""

@@ -269,7 +269,7 @@ class TestDeadThreads:
         def bug(*args: object) -> None:
             raise AssertionError("a bug in the engine")
 
-        buggy = {"loop": "queue.ModelQueue.next_batch", "completions": "in_flight.InFlightBatches.release"}[where]
+        buggy = {"loop": "model_queue.ModelQueue.next_batch", "completions": "in_flight.InFlightBatches.release"}[where]
         monkeypatch.setattr(f"legit_embedding.engine.{buggy}", bug)
         items = images(50)
         for item in items:
