@@ -10,6 +10,7 @@ from legit_embedding.encoding import ENCODING, encode_finite
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.messages import Embedded, Result, Timings
+from legit_embedding.models.vectors import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind
     from legit_embedding.messages import Address, HandOff, Origin, TaskObject, Written
+    from legit_embedding.models.tower import Tower
     from legit_embedding.telemetry.traces import Trace
 
 
@@ -42,9 +44,25 @@ class Job(Delivery):
     It is settled exactly once: with a `Written` answer (good or bad), a `HandedOver` tensor, or a `GivenBackError`.
     """
 
-    __slots__ = ("_answer", "_settled", "address", "attempts", "kind", "origin", "prep_s", "trace", "work")
+    __slots__ = (
+        "_answer",
+        "_settled",
+        "address",
+        "attempts",
+        "dimensions",
+        "kind",
+        "origin",
+        "prep_s",
+        "tower",
+        "trace",
+        "work",
+    )
 
     kind: Kind
+    tower: Tower
+    """What embeds it; `model` is the tower's queue."""
+    dimensions: int | None
+    """The length to which its vector is cut; None for the full one."""
     work: TaskObject | HandOff | None
     """What there is to do; None for a task that does not fit and is only answered."""
     trace: Trace | None
@@ -60,6 +78,7 @@ class Job(Delivery):
         self.work = None
         self.trace = None
         self.cancelled = None
+        self.dimensions = None
         self.deadline = None
         self._answer = answer
         self._settled = settled
@@ -69,6 +88,15 @@ class Job(Delivery):
         deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
         self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
+
+    def serve(self, tower: Tower) -> None:
+        """Give the task to a model.
+
+        Raises:
+            TaskError: ``invalid_task`` where the model does not do what the task asks of it.
+        """
+        self.tower, self.model = tower, tower.queue
+        self.dimensions = tower.dimensions(self.work.dimensions if self.work is not None else None)
 
     def check_deadline(self) -> None:
         """Refuse a task that is too late.
@@ -87,13 +115,17 @@ class Job(Delivery):
         if self.cancelled is not None:
             outcome = TaskError(self.cancelled, "the task was revoked while it was on the device")
         else:
+            if self.dimensions is not None:
+                vector = shortened(vector, self.dimensions, normalize=self.tower.config.normalize)
             outcome = Embedded(
                 kind=self.kind,
-                model=self.model,
+                model=self.tower.model,
                 dim=len(vector),
                 encoding=ENCODING,
                 embedding=encode_finite(vector),
                 truncated=self.prepared.truncated,
+                revision=self.tower.revision,
+                windows=len(self.prepared.windows),
             )
         timings = Timings(_ms(self.prep_s), _ms(queue_s), _ms(compute_s))
         self._answer(self, Result(self.address, self.origin, outcome, timings))

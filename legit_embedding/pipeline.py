@@ -22,6 +22,7 @@ from legit_embedding.prep.work import Preparation, give_back
 from legit_embedding.sinks.writer import StreamWriter
 from legit_embedding.telemetry.tally import MODEL_FAULTS, UNKNOWN, Tally
 from legit_embedding.telemetry.traces import make_tracer
+from legit_embedding.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,7 +68,7 @@ class Pipeline:
         self.worker = worker
         self.prep_only = prep_only
         self.registry = Registry(settings.models)
-        self.tally = Tally(self.registry.names())
+        self.tally = Tally(self.registry.queues())
         self._tracer = make_tracer(worker) if settings.telemetry.traces else None
         self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._wake_all)
         self._fetcher = Fetcher(settings.fetch)
@@ -76,7 +77,7 @@ class Pipeline:
             HandOver(self._handoffs)
             if prep_only
             else Engine(
-                {name: self.registry[name] for name in self.registry.names()},
+                self.registry.backends(),
                 settings.engine,
                 settings.device,
                 settings.precision,
@@ -89,7 +90,7 @@ class Pipeline:
                 ContentReader(self._fetcher, settings.fetch, settings.image_roots),
                 self._handoffs,
                 self.registry.recipe,
-                self.engine,
+                Windows(self.engine),
                 self._retry,
                 settings.fetch.max_pixels,
                 self.tally.prepared,
@@ -237,12 +238,12 @@ class Pipeline:
         job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
         if kind not in {None, job.kind}:
             raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")
-        job.model = self.registry.resolve(work.model if work is not None else None, job.kind)
+        job.serve(self.registry.resolve(work.model if work is not None else None, job.kind))
         job.check_deadline()
 
     def _prep_batch(self, model: str) -> int:
         # Texts gain from being tokenised together; an image may have to be downloaded first.
-        return TEXTS_AT_ONCE if self.settings.models[model].kind == "text" else 1
+        return TEXTS_AT_ONCE if self.registry.tower(model).kind == "text" else 1
 
     def _has_room(self, model: str) -> bool:
         return self.writer.has_room() and self.engine.has_room(model)

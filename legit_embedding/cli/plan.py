@@ -48,8 +48,7 @@ def measure(settings: Settings) -> dict[str, Plan]:
     from legit_embedding.engine.engine import Engine
     from legit_embedding.models.registry import Registry
 
-    registry = Registry(settings.models)
-    backends = {name: registry[name] for name in registry.names()}
+    backends = Registry(settings.models).backends()
     thorough = partial(open_device, thorough=True)
     engine = Engine(backends, settings.engine, settings.device, settings.precision, open_device=thorough)
     try:

@@ -11,7 +11,8 @@ from tokenizers.models import BPE, Unigram
 
 from legit_embedding.errors import TaskError
 from legit_embedding.models import recipes
-from legit_embedding.models.recipes import CHARACTERS_PER_TOKEN, MARGIN, ImageRecipe, TextRecipe
+from legit_embedding.models.encoders import FastEncoder
+from legit_embedding.models.recipes import CHARACTERS_PER_TOKEN, MARGIN, ImageRecipe, TextRecipe, Vocabulary
 from tests.texts import texts, words
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def tokenizers(minilm: Path) -> dict[str, str]:
 
 
 def made(serialized: str, limit: int = LIMIT, **settings: Any) -> TextRecipe:
-    usual: dict[str, Any] = {"truncate": True, "keep_end": False, "vocabulary": 30522, "blank": 0}
-    return TextRecipe(Tokenizer.from_str(serialized), limit, **(usual | settings))
+    usual: dict[str, Any] = {"vocabulary": Vocabulary(30522)}
+    return TextRecipe(FastEncoder(Tokenizer.from_str(serialized)), limit, **(usual | settings))
 
 
 def reference(serialized: str, limit: int = LIMIT, direction: str = "right") -> Tokenizer:
@@ -113,7 +114,7 @@ def test_a_long_text_has_the_tokens_that_the_tokenizer_itself_would_leave(
 def test_only_a_window_of_a_huge_text_is_read(tokenizers: dict[str, str]) -> None:
     huge = "The quick brown fox jumps over the lazy dog. " * 700_000
     spy = Spy(Tokenizer.from_str(tokenizers["wordpiece"]))
-    recipe = TextRecipe(spy, LIMIT, truncate=True, keep_end=False, vocabulary=30522, blank=0)  # type: ignore[arg-type]
+    recipe = TextRecipe(FastEncoder(spy), LIMIT, vocabulary=Vocabulary(30522))  # type: ignore[arg-type]
     item = recipe.texts([huge])[0]
     assert spy.characters == CHARACTERS_PER_TOKEN * (LIMIT + MARGIN)
     assert item.truncated
@@ -128,17 +129,17 @@ def test_a_window_grows_until_the_text_has_tokens(tokenizers: dict[str, str]) ->
 def test_a_text_without_tokens_is_given_up_somewhere_and_marked(
     tokenizers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert recipes.LONGEST_WINDOW >= 1_000_000
-    monkeypatch.setattr(recipes, "LONGEST_WINDOW", 1 << 16)
+    assert recipes.LONGEST_PART >= 1_000_000
+    monkeypatch.setattr(recipes, "LONGEST_PART", 1 << 16)
     text = " " * (5 << 16) + "hello"
     item = made(tokenizers["wordpiece"]).texts([text])[0]
     assert item.array.tolist() == [101, 102]
     assert item.truncated
-    assert made(tokenizers["wordpiece"], truncate=False).texts([text])[0].cost > LIMIT
+    assert made(tokenizers["wordpiece"], overflow="refuse").texts([text])[0].cost > LIMIT
 
 
 def test_with_truncate_off_a_longer_text_costs_more_than_the_limit(tokenizers: dict[str, str]) -> None:
-    recipe = made(tokenizers["wordpiece"], truncate=False)
+    recipe = made(tokenizers["wordpiece"], overflow="refuse")
     fits, one_more, huge = recipe.texts(["a " * (LIMIT - 2), "a " * (LIMIT - 1), "a " * 10_000_000])
     assert (fits.cost, fits.truncated) == (LIMIT, False)
     assert (one_more.cost, one_more.truncated) == (LIMIT + 1, True)
@@ -155,7 +156,7 @@ def test_a_blank_text_is_its_special_tokens(tokenizers: dict[str, str], text: st
 def test_a_blank_text_is_one_token_where_there_are_no_special_ones(tokenizers: dict[str, str]) -> None:
     tokenizer = Tokenizer.from_str(tokenizers["wordpiece"])
     tokenizer.post_processor = processors.Sequence([])
-    item = made(tokenizer.to_str(), blank=7).texts([""])[0]
+    item = made(tokenizer.to_str(), vocabulary=Vocabulary(30522, blank=7)).texts([""])[0]
     assert item.array.tolist() == [7]
 
 

@@ -54,9 +54,9 @@ def test_names_are_in_the_order_of_the_settings() -> None:
 
 def test_resolve_takes_the_named_model_the_default_or_the_only_one() -> None:
     registry = Registry({"a": model(), "b": model(default=True), "only": model("image")})
-    assert registry.resolve("a", "text") == "a"
-    assert registry.resolve(None, "text") == "b"
-    assert registry.resolve(None, "image") == "only"
+    assert registry.resolve("a", "text").queue == "a"
+    assert registry.resolve(None, "text").queue == "b"
+    assert registry.resolve(None, "image").queue == "only"
 
 
 @pytest.mark.parametrize(
@@ -113,15 +113,14 @@ def test_a_backend_names_its_own_bad_setting() -> None:
 
 @pytest.mark.parametrize("backend", ["open_clip", "transformers"])
 def test_a_real_backend_refuses_what_it_does_not_have(backend: str) -> None:
-    kind, other = ("image", "text") if backend == "open_clip" else ("text", "image")
+    kind = "image" if backend == "open_clip" else "text"
     registry = Registry(
         {
-            "kind": model(other, backend=backend),
             "option": model(kind, backend=backend, options={"colour": 1}),
             "seed": model(kind, backend=backend, pretrained="random:x"),
         }
     )
-    for name, field in (("kind", "kind"), ("option", r"options\.colour"), ("seed", "pretrained")):
+    for name, field in (("option", r"options\.colour"), ("seed", "pretrained")):
         with pytest.raises(ConfigError, match=rf"^models\.{name}\.{field}: .+"):
             registry[name]
 
@@ -145,7 +144,7 @@ import sys
 from legit_embedding.config import Settings
 from legit_embedding.models.registry import Registry
 registry = Registry(Settings().models)
-assert registry.resolve(None, "image") == "eva02-l-14"
+assert registry.resolve(None, "image").queue == "eva02-l-14"
 heavy = {"torch", "torchvision", "open_clip", "timm", "transformers", "tokenizers"} & set(sys.modules)
 assert not heavy, heavy
 """
