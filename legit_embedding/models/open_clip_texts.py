@@ -76,8 +76,10 @@ class OpenClipTexts:
         """Load the weights onto the device."""
         self.recipe()  # whatever is wrong with it is said before the weights are read
         whole = self._checkpoint.tower("text")
-        tower = whole.get_submodule("text") if hasattr(whole, "text") else whole
-        self._tower = (LeftToRight(tower) if self._reads_left_to_right else tower).to(device=device, dtype=dtype)
+        has_tower = hasattr(whole, "text")
+        tower = whole.get_submodule("text") if has_tower else whole
+        plain = self._reads_left_to_right or not has_tower
+        self._tower = (PlainTower(tower) if plain else tower).to(device=device, dtype=dtype)
 
     def collate(self, arrays: Sequence[NDArray[np.generic]]) -> Mapping[str, torch.Tensor]:
         """Pad on the right, to the longest."""
@@ -181,8 +183,8 @@ class OpenClipTexts:
             self._vocabulary, self._masks_padding = int(self._text.get("vocab_size", _USUAL_VOCABULARY)), False
 
 
-class LeftToRight(torch.nn.Module):
-    """open_clip's causal text tower for texts that are shorter than its context: the library's takes only full ones.
+class PlainTower(torch.nn.Module):
+    """open_clip's usual text tower, for texts that are shorter than its context too: the library's takes only full ones.
 
     Args:
         tower: an open_clip model with the tower's parts in it, or the tower itself.
@@ -190,7 +192,7 @@ class LeftToRight(torch.nn.Module):
 
     def __init__(self, tower: Any) -> None:  # noqa: ANN401 - two classes with the same parts
         super().__init__()
-        self.attn_mask: torch.Tensor
+        self.attn_mask: torch.Tensor | None
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
         self.transformer = tower.transformer
@@ -205,8 +207,9 @@ class LeftToRight(torch.nn.Module):
         """One vector a text."""
         length = ids.shape[1]
         dtype = self.transformer.get_cast_dtype()
+        mask = self.attn_mask[:length, :length] if self.attn_mask is not None else None
         hidden = self.token_embedding(ids).to(dtype) + self.positional_embedding[:length].to(dtype)
-        hidden = self.ln_final(self.transformer(hidden, attn_mask=self.attn_mask[:length, :length]))
+        hidden = self.ln_final(self.transformer(hidden, attn_mask=mask))
         pooled = text_global_pool(hidden, ids, self._pool_type, eos_token_id=self._end)
         project = self.text_projection
         if project is not None:
