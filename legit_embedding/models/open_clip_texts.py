@@ -184,7 +184,7 @@ class OpenClipTexts:
 
 
 class PlainTower(torch.nn.Module):
-    """open_clip's usual text tower, for texts that are shorter than its context too: the library's takes only full ones.
+    """open_clip's usual text tower, for texts shorter than its context too: the library's takes only full ones.
 
     Args:
         tower: an open_clip model with the tower's parts in it, or the tower itself.

@@ -41,7 +41,7 @@ def add_models(folder: Path) -> None:
     register_model(legit_tiny_siglip)
     sentencepiece, gemma, roberta = (folder / name for name in ("t5", "gemma", "roberta"))
     _unigram().save_pretrained(sentencepiece)
-    _byte_fallback_bpe().save_pretrained(gemma)
+    byte_fallback_bpe().save_pretrained(gemma)
     _roberta(roberta)
     models: dict[str, dict[str, Any]] = {
         "tiny-eva02": {
@@ -147,7 +147,7 @@ def _unigram() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="<unk>")
 
 
-def _byte_fallback_bpe() -> PreTrainedTokenizerFast:
+def byte_fallback_bpe(**settings: Any) -> PreTrainedTokenizerFast:
     """Like Gemma's, which SigLIP 2 uses."""
     tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
@@ -158,7 +158,12 @@ def _byte_fallback_bpe() -> PreTrainedTokenizerFast:
     )
     tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>", sep_token="<bos>"
+        tokenizer_object=tokenizer,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        sep_token="<bos>",
+        **settings,
     )
 
 
