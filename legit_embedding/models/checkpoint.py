@@ -67,9 +67,12 @@ class Checkpoint:
         own = self.config.pretrained and self._seed is None
         field, source = ("pretrained", self.config.pretrained) if own else ("name", self.config.name)
         if source.startswith(PACKAGE):
-            return str(in_package(self.name, field, source, ["config.json"]).parent)
+            source = str(in_package(self.name, field, source, ["config.json"]).parent)
         if not source:
             raise misconfigured(self.name, "name", "expected a hub id, a folder or package:NAME")
+        if self.config.revision and Path(source).is_dir():
+            reason = f"{source!r} is a folder, and only a model of the hub has revisions"
+            raise misconfigured(self.name, "revision", reason)
         return source
 
     @property

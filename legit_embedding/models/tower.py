@@ -45,6 +45,11 @@ class Tower:
         digest: str = getattr(self.backend, "digest", "")
         return digest
 
+    def identity(self) -> dict[str, str]:
+        """What tells whether two vectors are of one space."""
+        known = {"revision": self.revision, "digest": self.digest}
+        return {"model": self.model, "kind": self.kind} | {name: value for name, value in known.items() if value}
+
     def dimensions(self, wanted: int | None) -> int | None:
         """The length to which this tower's vectors are cut for a task; None for the full one.
 

@@ -139,9 +139,7 @@ def test_each_kind_of_layer_after_the_pooling(encoder: Path, tmp_path: Path, nam
     assert ours.dim == theirs.get_embedding_dimension()
 
 
-def test_the_models_own_prompts_and_default_are_used_and_the_settings_go_before(
-    encoder: Path, tmp_path: Path
-) -> None:
+def test_the_models_own_prompts_and_default_are_used_and_the_settings_go_before(encoder: Path, tmp_path: Path) -> None:
     theirs = saved(encoder, tmp_path, models.Pooling(32), prompts=PROMPTS, default_prompt_name="document")
     wanted = {
         name: theirs.encode(BATCH, prompt=text, show_progress_bar=False)
