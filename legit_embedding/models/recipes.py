@@ -163,10 +163,10 @@ class TextRecipe:
         if array.dtype != np.int64 or array.ndim != _HANDOFF_ROWS or len(array) != _HANDOFF_ROWS:
             raise TaskError("handoff_refused", f"the model takes int64 [2, L], not {array.dtype} {list(array.shape)}")
         ids, numbers = array
-        last = int(numbers.max(initial=1))
-        if last > 1 and not np.array_equal(np.unique(numbers[numbers != 0]), np.arange(1, last + 1)):
+        used = np.unique(numbers[numbers != 0])
+        if not np.array_equal(used, np.arange(1, len(used) + 1)):
             raise TaskError("handoff_refused", "the second row is neither an attention mask nor windows from 1 on")
-        windows = tuple(self._taken(ids[numbers == number]) for number in range(1, max(1, last) + 1))
+        windows = tuple(self._taken(ids[numbers == number]) for number in range(1, max(1, len(used)) + 1))
         return windows[0] if len(windows) == 1 else Prepared(windows[0].array, windows[0].cost, windows=windows)
 
     def _taken(self, row: NDArray[np.generic]) -> Prepared:

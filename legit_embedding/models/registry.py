@@ -146,7 +146,7 @@ class Registry:
         """Make the backends of a model's towers."""
         towers = [tower for tower in self._towers.values() if tower.model == name]
         backend = self._imported(name)
-        if hasattr(backend, "towers"):
+        if callable(getattr(backend, "towers", None)):
             made: Mapping[Kind, Backend] = backend.towers(name, self._models[name])
         elif len(towers) == 1:
             made = {towers[0].kind: backend(name, towers[0].config)}

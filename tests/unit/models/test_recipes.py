@@ -12,7 +12,8 @@ from tokenizers.models import BPE, Unigram
 from legit_embedding.errors import TaskError
 from legit_embedding.models import recipes
 from legit_embedding.models.encoders import FastEncoder
-from legit_embedding.models.recipes import CHARACTERS_PER_TOKEN, MARGIN, ImageRecipe, TextRecipe, Vocabulary
+from legit_embedding.models.prompts import Prompts
+from legit_embedding.models.recipes import CHARACTERS_PER_TOKEN, MARGIN, Filling, ImageRecipe, TextRecipe, Vocabulary
 from tests.texts import texts, words
 
 if TYPE_CHECKING:
@@ -261,3 +262,69 @@ def test_a_recipe_serves_one_kind(tokenizers: dict[str, str]) -> None:
         made(tokenizers["wordpiece"]).image(b"", 1)
     with pytest.raises(TypeError):
         ImageRecipe(pixels, (4, 6)).texts([""])
+
+
+def test_a_long_text_in_windows_leaves_no_token_out(tokenizers: dict[str, str]) -> None:
+    text = " ".join(words()[:400])
+    recipe = made(tokenizers["wordpiece"], overflow="mean")
+    short, long = recipe.texts(["one two", text])
+    assert (short.windows, long.truncated) == ((), False)
+    assert {len(window.array) for window in long.windows[:-1]} == {LIMIT}
+    assert len(long.windows[-1].array) <= LIMIT
+    content = [token for window in long.windows for token in window.array.tolist()[1:-1]]
+    untouched = Tokenizer.from_str(tokenizers["wordpiece"])
+    untouched.no_truncation()
+    assert content == untouched.encode(text, add_special_tokens=False).ids
+    assert {(window.array[0], window.array[-1]) for window in long.windows} == {(101, 102)}
+
+
+def test_each_window_begins_with_the_prompt(tokenizers: dict[str, str]) -> None:
+    prompts = Prompts({"query": "search query : "}, pooled=False)
+    recipe = made(tokenizers["wordpiece"], overflow="mean", prompts=prompts)
+    plain, prompted = recipe.texts([" ".join(words()[:200])] * 2, [None, "query"])
+    before = recipe.texts([""], ["query"])[0].array[:-1]
+    assert (before < 0).all()
+    assert all(np.array_equal(window.array[: len(before)], before) for window in prompted.windows)
+    assert all((window.array >= 0).all() for window in plain.windows)
+    rest = [token for window in prompted.windows for token in window.array[len(before) : -1].tolist()]
+    assert rest == [token for window in plain.windows for token in window.array[1:-1].tolist()]
+    with pytest.raises(TaskError, match="the prompt leaves no room"):
+        made(tokenizers["wordpiece"], overflow="mean", prompts=Prompts({"p": "word " * 40})).texts(["a"], ["p"])
+
+
+def test_a_text_without_end_counts_as_cut_behind_its_last_window(
+    tokenizers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "LONGEST_PART", 1000)
+    item = made(tokenizers["wordpiece"], overflow="mean").texts(["word " * 5000])[0]
+    assert item.truncated
+    assert sum(len(window.array) - 2 for window in item.windows) == 200
+
+
+def test_windows_and_prompts_survive_a_hand_off(tokenizers: dict[str, str]) -> None:
+    prompts = Prompts({"query": "query : "}, pooled=False)
+    recipe = made(tokenizers["wordpiece"], overflow="mean", prompts=prompts)
+    for item in recipe.texts([" ".join(words()[:200]), "short"], ["query", "query"]):
+        windows = [window.array for window in item.windows] or [item.array]
+        numbers = [np.full_like(window, number) for number, window in enumerate(windows, start=1)]
+        taken = recipe.handoff(np.stack([np.concatenate(windows), np.concatenate(numbers)]))
+        assert len(taken.windows) == len(item.windows)
+        found = [window.array for window in taken.windows] or [taken.array]
+        assert all(np.array_equal(one, other) for one, other in zip(found, windows, strict=True))
+
+
+@pytest.mark.parametrize("numbers", [[1, 3, 3], [2, 2, 2], [1, 1, 10**12], [-1, 1, 2]])
+def test_windows_that_are_not_numbered_from_one_on_are_refused(tokenizers: dict[str, str], numbers: list[int]) -> None:
+    with pytest.raises(TaskError, match="neither an attention mask nor windows from 1 on"):
+        made(tokenizers["wordpiece"]).handoff(np.array([[5, 6, 7], numbers]))
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_texts_are_filled_up_where_the_model_reads_that(tokenizers: dict[str, str], left: bool) -> None:
+    recipe = made(tokenizers["wordpiece"], filling=Filling(LIMIT, 7, left=left))
+    short, long = recipe.texts(["one two", "word " * 100])
+    assert (short.cost, len(short.array), long.cost, recipe.length) == (LIMIT, LIMIT, LIMIT, LIMIT)
+    filler = [7] * (LIMIT - 4)
+    text = [101, 2028, 2048, 102]
+    assert short.array.tolist() == (filler + text if left else text + filler)
+    assert np.array_equal(recipe.handoff(np.stack([short.array, np.ones(LIMIT, np.int64)])).array, short.array)
