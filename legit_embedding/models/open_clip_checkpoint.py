@@ -71,16 +71,18 @@ class OpenClipCheckpoint:
     @cached_property
     def architecture(self) -> Architecture:
         """The model's vectors, and how it wants its images."""
+        source = self.source
         try:
-            return Architecture.read(self.source, self.config.pretrained)
+            return Architecture.read(source, self.config.pretrained)
         except Exception as error:  # the library raises whatever comes along; the operator gets its words
             raise self._cannot_load("name", error) from error
 
     @cached_property
     def text(self) -> dict[str, Any]:
         """The text tower's part of the architecture's configuration."""
+        source = self.source
         try:
-            found: dict[str, Any] = configurations(self.source, self.config.pretrained)[0]["text_cfg"]
+            found: dict[str, Any] = configurations(source, self.config.pretrained)[0]["text_cfg"]
         except Exception as error:
             raise self._cannot_load("name", error) from error
         return found
