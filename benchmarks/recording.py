@@ -112,8 +112,7 @@ class Bare:
     """The models as an engine has loaded, measured and, if it is to, compiled them, without its loop."""
 
     def __init__(self, settings: Settings) -> None:
-        registry = Registry(settings.models)
-        self._backends = {name: registry[name] for name in registry.names()}
+        self._backends = Registry(settings.models).backends()
         engine = Engine(self._backends, settings.engine, settings.device, settings.precision)
         engine.start()
         self._device = engine._loop._device.torch_device  # noqa: SLF001

@@ -10,7 +10,7 @@ import os
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -22,14 +22,28 @@ from pydantic_settings import (
 )
 
 from legit_embedding.errors import ConfigError
+from legit_embedding.models.config import KINDS, Kind, ModelConfig, default_model
 from legit_embedding.wire.reserved import is_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic_core import ErrorDetails
 
-Kind = Literal["image", "text"]
+__all__ = [
+    "EngineConfig",
+    "FetchConfig",
+    "HttpConfig",
+    "Kind",
+    "ModelConfig",
+    "Settings",
+    "StreamConfig",
+    "TaskNames",
+    "TelemetryConfig",
+    "config_file",
+    "default_model",
+    "get_settings",
+    "load_settings",
+]
+
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -91,25 +105,6 @@ class StreamConfig(_Section):
         return self
 
 
-class ModelConfig(_Section):
-    """One model of the registry."""
-
-    kind: Kind
-    backend: str
-    name: str = ""
-    pretrained: str = ""
-    default: bool = False
-    weight: PositiveFloat = 1.0
-    linger_ms: NonNegativeInt = 0
-    max_batch: PositiveInt | None = None
-    max_tokens: PositiveInt | None = None
-    truncate: bool = True
-    pooling: Literal["mean", "cls", "last"] = "mean"
-    normalize: bool = True
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword settings for a backend that is given as ``package.module:Class``."""
-
-
 class FetchConfig(_Section):
     """What may be downloaded for an ``image_url``."""
 
@@ -167,14 +162,6 @@ class TaskNames(_Section):
     embed_text: str = "legit_embedding.embedding.embed_text"
 
 
-def default_model(models: Mapping[str, ModelConfig], kind: Kind) -> str | None:
-    """The name of the model for tasks of this kind that name none: the default, or the only one."""
-    names = [name for name, model in models.items() if model.kind == kind]
-    marked = [name for name in names if models[name].default]
-    candidates = marked or names
-    return candidates[0] if len(candidates) == 1 else None
-
-
 def _default_models() -> dict[str, ModelConfig]:
     return {
         "eva02-l-14": ModelConfig(
@@ -210,8 +197,8 @@ class Settings(BaseSettings):
     @field_validator("models")
     @classmethod
     def _one_default_a_kind(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-        for kind in ("image", "text"):
-            defaults = [name for name, model in models.items() if model.kind == kind and model.default]
+        for kind in KINDS:
+            defaults = [name for name, model in models.items() if model.is_default(kind)]
             if len(defaults) > 1:
                 message = f"more than one default {kind} model: {', '.join(defaults)}"
                 raise ValueError(message)

@@ -188,7 +188,7 @@ class EmbeddingTask(Task):
         """Become the task that embeds what was prepared: the id, and so the result and its callbacks, stay."""
         names = runtime.settings().task_names
         task = TaskObject.parse(raw)
-        kept = {"task_id", "reply_to", "app", "metadata", "deadline", "return_embedding"}
+        kept = {"task_id", "reply_to", "app", "metadata", "deadline", "dimensions", "return_embedding"}
         message = task.model_dump(include=kept, exclude_defaults=True)
         message |= {"model": handed.model, "path": str(handed.path), "truncated": handed.truncated}
         name = names.embed_image if kind == "image" else names.embed_text

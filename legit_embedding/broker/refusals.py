@@ -30,7 +30,7 @@ LONGEST_CAUSE = 200
 
 
 class Refusals(bootsteps.StartStopStep):
-    """Outcomes embedding tasks whose message Celery would only log and drop.
+    """Answers embedding tasks whose message Celery would only log and drop.
 
     Those have a content type that is not accepted, a body that does not decode, or headers or arguments of the wrong
     kind. Each of their tasks is answered with ``invalid_task`` under its id, or the Celery id where none is legible;

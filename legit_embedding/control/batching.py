@@ -107,7 +107,7 @@ def _understood(pipeline: Pipeline, words: Sequence[str], named: Mapping[str, An
     """
     given = dict(named)
     model = str(given.pop("model", None) or (words[0] if words else ""))
-    names = pipeline.registry.names()
+    names = pipeline.registry.queues()
     if model not in names:
         message = f"there is no model {model!r}; there are {', '.join(names)}"
         raise _RefusedError(message)

@@ -30,7 +30,7 @@ class Delivery(ABC):
     queued_at: float
     """`time.monotonic` at `Engine.submit`, set by the engine."""
     cancelled: ErrorCode | None
-    """Set by anyone, at any time, best through `Engine.cancel`, which outcomes a waiting item at once: an item not yet
+    """Set by anyone, at any time, best through `Engine.cancel`, which answers a waiting item at once: an item not yet
     on the device fails with this code, and one that is on it has its vector dropped and fails with it too."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Who outcomes for items that have left their accumulator."""
+"""The batches that have left their accumulator and are not settled yet."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Architecture:
             LookupError: open_clip knows no such architecture.
             OSError: the model's own configuration file cannot be read.
         """
-        model, checkpoint = _configurations(name, pretrained)
+        model, checkpoint = configurations(name, pretrained)
         merged = merge_preprocess_dict(asdict(PreprocessCfg()), checkpoint)
         size = model["vision_cfg"].get("image_size", _USUAL_SIZE)
         # "random" is for training: at inference open_clip takes it for bicubic.
@@ -59,7 +59,7 @@ class Architecture:
         )
 
 
-def _configurations(name: str, pretrained: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def configurations(name: str, pretrained: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The architecture's configuration, and what is said about preprocessing."""
     schema, identifier = parse_model_name(name)
     if schema is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from legit_embedding.config import Kind, ModelConfig
+    from legit_embedding.models.config import Kind, ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,16 @@ class Prepared:
 
     array: NDArray[np.generic]
     """An image: uint8 ``[3, H, W]`` RGB, or float32 ``[3, H, W]`` already normalised (a legacy hand-off).
-    A text: int64 ``[L]`` input ids, special tokens included, without padding."""
+    A text: int64 ``[L]`` input ids, special tokens included; those of a prompt that its pooling leaves out are stored
+    as their bitwise complements. Padding is only there where the model reads it like any other token."""
     cost: int
     """What the item costs the device: 1 for an image, ``L`` for a text."""
     truncated: bool = False
     """Whether the text was cut to the model's limit."""
     repaired: bool = False
     """Whether the image was damaged and has been completed."""
+    windows: tuple[Prepared, ...] = ()
+    """Of a text that is longer than the limit and embedded all the same: its parts, in order; none of any other."""
 
 
 class Recipe(Protocol):
@@ -47,11 +50,19 @@ class Recipe(Protocol):
             TaskError: ``undecodable``, or ``too_large`` beyond `max_pixels`.
         """
 
-    def texts(self, texts: Sequence[str]) -> list[Prepared]:
+    def texts(self, texts: Sequence[str], prompts: Sequence[str | None] = ()) -> list[Prepared]:
         """Tokenise several texts at once; an empty or blank one becomes the model's special tokens.
 
-        A text beyond the model's limit is cut and marked. Where the model's ``truncate`` is off it is marked all the
-        same, its ``cost`` is above `max_tokens`, and the caller must refuse it; its array may hold only its beginning.
+        A text beyond the model's limit is cut and marked. Where the model's ``overflow`` is ``refuse`` it is marked all
+        the same, its ``cost`` is above `max_tokens`, and the caller must refuse it; its array may hold only its
+        beginning. Where it is ``mean`` the item has `windows`, and what it holds besides is not embedded.
+
+        Args:
+            texts: as the tasks say them.
+            prompts: the name of each text's prompt, None for the default one; nothing where no task names any.
+
+        Raises:
+            TaskError: ``invalid_task`` where the model has no such prompt, for all of them together.
         """
 
     @property
@@ -74,7 +85,12 @@ class Recipe(Protocol):
 
 
 class Backend(Protocol):
-    """One model. Made with its settings; cheap until `load`."""
+    """One kind of one model. Made with its settings; cheap until `load`.
+
+    A class that serves both kinds has a class method ``towers(name, config)`` as well, which makes a backend for each
+    kind that the settings name. Where a backend knows them it has ``revision``, the commit of the model's files, and,
+    from `load` on, ``digest``, a fingerprint of its weights.
+    """
 
     def __init__(self, name: str, config: ModelConfig) -> None:
         """Keep the settings; read nothing yet.

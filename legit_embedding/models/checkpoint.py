@@ -1,47 +1,52 @@
-"""An encoder's files: its configuration, tokenizer and weights, by hub id, folder or installed package."""
+"""One transformers model's files, by hub id, folder or installed package, loaded once for all of its towers."""
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from tokenizers import normalizers
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from legit_embedding.errors import ConfigError
-from legit_embedding.models.pooling import POOLERS
-from legit_embedding.models.recipes import TextRecipe
+from legit_embedding.models.families import Family, refusal
+from legit_embedding.models.fingerprint import fingerprint
 from legit_embedding.models.settings import misconfigured
 from legit_embedding.models.sidecar import Sidecar
-from legit_embedding.models.weights import PACKAGE, in_package, random_seed
+from legit_embedding.models.weights import PACKAGE, commit_of, in_package, random_seed
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from collections.abc import Callable, Mapping
 
-    from legit_embedding.config import ModelConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
-# Where neither the model nor its tokenizer says how long a text may be. (A tokenizer that does not know says 10**30.)
-_USUAL_TOKENS = 512
-_SANE_TOKENS = 10**7
-# These count positions from the padding token's id + 1, so that their tables are so much longer than a text may be.
-_OFFSET_POSITIONS = frozenset(
-    {"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod"}
-)
+    from legit_embedding.models.config import Kind, ModelConfig
+
 # Of these only the encoder is loaded, as sentence-transformers does.
 _TWO_HALVES = frozenset({"mt5", "t5", "umt5"})
-# The classification head over the first token, which pooling does not read: checkpoints may come without it.
-_UNUSED_WEIGHTS = ("pooler.",)
+# The head over the first token, which only a pooling of that name reads: checkpoints may come without it.
+_POOLER = "pooler."
+_HALVES: Mapping[Kind, tuple[str, ...]] = {
+    "image": ("vision_model", "visual_projection", "vision_proj"),
+    "text": ("text_model", "text_projection", "text_proj"),
+}
 
 
 class Checkpoint:
     """What the settings of one model point to; each file is read when it is needed.
 
+    ``name`` is a hub id, a folder or ``package:NAME``. ``pretrained`` is empty for the weights that go with the name,
+    a folder or ``package:NAME`` to take everything from there instead, or ``random:SEED``. ``revision`` pins what comes
+    from the hub.
+
     Args:
         name: the model's name, for errors.
-        config: its settings.
+        config: its settings, with every kind that it serves.
 
     Raises:
         ConfigError: here a seed that is none; later, whatever is not there or does not fit.
@@ -50,138 +55,159 @@ class Checkpoint:
     def __init__(self, name: str, config: ModelConfig) -> None:
         self.name = name
         self.config = config
+        self.digest = ""
+        self.has_pooler = False
+        """Whether the weights have a head over the first token; known once they are loaded."""
         self._seed = random_seed(name, config)
-
-    def weights(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The model, on the CPU."""
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            return self._pretrained(dtype) if self._seed is None else self._random(self._seed, dtype)
-        except ConfigError:
-            raise
-        except Exception as error:  # the library raises whatever comes along; the operator gets its words
-            raise self._cannot_load(error) from error
+        self._loaded: PreTrainedModel | None = None
 
     @cached_property
-    def _source(self) -> str:
+    def source(self) -> str:
         """The hub id or the folder that everything is read from."""
         own = self.config.pretrained and self._seed is None
         field, source = ("pretrained", self.config.pretrained) if own else ("name", self.config.name)
         if source.startswith(PACKAGE):
-            return str(in_package(self.name, field, source, ["config.json"]).parent)
+            source = str(in_package(self.name, field, source, ["config.json"]).parent)
         if not source:
             raise misconfigured(self.name, "name", "expected a hub id, a folder or package:NAME")
+        if self.config.revision and Path(source).is_dir():
+            reason = f"{source!r} is a folder, and only a model of the hub has revisions"
+            raise misconfigured(self.name, "revision", reason)
         return source
+
+    @property
+    def hub(self) -> dict[str, Any]:
+        """What every function of the library that reads files is told: code beside a model never runs."""
+        return {"revision": self.config.revision or None, "trust_remote_code": False}
+
+    @property
+    def revision(self) -> str:
+        """The pinned revision, or the commit that the hub's cache names; empty where there is neither."""
+        return self.config.revision or self._commit
+
+    @cached_property
+    def _commit(self) -> str:
+        path = self._file("config.json")
+        return commit_of(path) if path is not None else ""
 
     @cached_property
     def architecture(self) -> PretrainedConfig:
         """The model's own configuration."""
+        said = self.read("config.json")
         try:
-            config: PretrainedConfig = AutoConfig.from_pretrained(self._source)
-        except (OSError, ValueError) as error:
-            raise self._cannot_load(error) from error
+            config: PretrainedConfig = AutoConfig.from_pretrained(self.source, **self.hub)
+        except Exception as error:
+            raise self.cannot_load(refusal(said) or error) from error
+        reason = refusal(said)
+        if reason:
+            raise self.cannot_load(reason)
         return config
 
     @cached_property
-    def _sidecar(self) -> Sidecar:
-        return Sidecar.read(self._source, self.architecture.model_type)
-
-    @cached_property
-    def recipe(self) -> TextRecipe:
-        """The tokenising half."""
-        tokenizer = self._tokenizer()
-        backend: Tokenizer = tokenizer.backend_tokenizer
-        if self._sidecar.lower_case:
-            _put_into_lower_case(backend)
-        blanks = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+    def family(self) -> Family:
+        """What the architecture embeds, and that it embeds all the kinds that the settings name."""
         try:
-            return TextRecipe(
-                backend,
-                self._limit(tokenizer),
-                truncate=self.config.truncate,
-                keep_end=tokenizer.truncation_side == "left",
-                vocabulary=self._vocabulary(backend),
-                blank=next(blank for blank in blanks if blank is not None),
-            )
+            family = Family.of(self.architecture)
         except ValueError as error:
-            raise misconfigured(self.name, "max_tokens", error) from None
-
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._source)
-        except Exception as error:  # a broken tokenizer file ends in almost any exception
-            raise self._cannot_load(error) from error
-        if not tokenizer.is_fast:
-            raise self._cannot_load(f"its tokenizer ({type(tokenizer).__name__}) has no fast version")
-        return tokenizer
-
-    def _limit(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """The longest text in tokens: the setting, or where sentence-transformers would cut."""
-        positions = _positions(self.architecture)
-        wanted = self.config.max_tokens
-        if wanted is not None:
-            if positions is not None and wanted > positions:
-                raise misconfigured(self.name, "max_tokens", f"the model has only {positions} positions")
-            return wanted
-        own = self._sidecar.max_tokens or tokenizer.model_max_length
-        known = [limit for limit in (own, positions) if limit is not None and 0 < limit < _SANE_TOKENS]
-        return min(known, default=_USUAL_TOKENS)
-
-    def _vocabulary(self, tokenizer: Tokenizer) -> int:
-        """The number of token ids, all of which the model must know: one it does not would break the device."""
-        rows = int(self.architecture.vocab_size)
-        highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-        if highest >= rows:
-            raise self._cannot_load(f"its tokenizer makes ids up to {highest}, and the model knows {rows}")
-        return rows
+            raise self.cannot_load(error) from None
+        for kind in self.config.serves:
+            if kind not in family.kinds:
+                known = " and ".join(f"{each}s" for each in family.kinds)
+                reason = f"{self.architecture.model_type!r} embeds {known} only, so this must be {family.kinds[0]!r}"
+                raise misconfigured(self.name, "kinds" if self.config.kinds else "kind", reason)
+        return family
 
     @cached_property
-    def pooling(self) -> str:
-        """The pooling that the settings say, or else the model; a mean where neither does."""
-        modules = ", ".join(self._sidecar.further_modules)
-        if modules:
-            raise self._cannot_load(f"its vectors pass through further layers ({modules}), which this backend lacks")
-        own = self._sidecar.pooling
-        if "pooling" in self.config.model_fields_set or own is None:
-            return self.config.pooling
-        if own not in POOLERS:
-            reason = f"the model's own pooling is {own!r}; choose one of {', '.join(POOLERS)}"
-            raise misconfigured(self.name, "pooling", reason)
-        return own
+    def sidecar(self) -> Sidecar:
+        """What sentence-transformers says of the model."""
+        return Sidecar.read(self.read, self.architecture.model_type)
+
+    def read(self, path: str) -> Any:  # noqa: ANN401 - a list or an object, as the file is
+        """A JSON file of the model; an empty object where there is none."""
+        found = self._file(path)
+        return json.loads(found.read_text("utf-8")) if found is not None else {}
+
+    def tensors(self, folder: str) -> Mapping[str, torch.Tensor]:
+        """The weights of a layer that has a folder of its own.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        path = self._file(f"{folder}/model.safetensors")
+        if path is not None:
+            return load_file(path)
+        path = self._file(f"{folder}/pytorch_model.bin")
+        if path is None:
+            raise self.cannot_load(f"the weights of its layer in {folder} are not there")
+        found: Mapping[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
+
+    def model(self, dtype: torch.dtype) -> PreTrainedModel:
+        """The model, on the CPU until its first tower moves it; the same one for all of its towers."""
+        if self._loaded is None:
+            disable_progress_bar()  # type: ignore[no-untyped-call]
+            self._loaded = self._without_other_half(self.guarded(lambda: self._made(dtype)))
+        return self._loaded
+
+    def guarded(self, load: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it loads
+        """Call something that reads files.
+
+        Raises:
+            ConfigError: it failed; the library raises whatever comes along, and the operator gets its words.
+        """
+        try:
+            return load()
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise self.cannot_load(error) from error
+
+    def cannot_load(self, reason: object) -> ConfigError:
+        """The error for a model that cannot be used."""
+        field = "pretrained" if self.config.pretrained and self._seed is None else "name"
+        return misconfigured(self.name, field, f"cannot load {getattr(self.config, field)!r}: {reason}")
+
+    def _file(self, path: str) -> Path | None:
+        try:
+            found = cached_file(self.source, path, revision=self.config.revision or None)
+        except OSError:
+            return None
+        return Path(found) if found else None
 
     @property
     def _auto(self) -> type[AutoModel | AutoModelForTextEncoding]:
         return AutoModelForTextEncoding if self.architecture.model_type in _TWO_HALVES else AutoModel
 
-    def _pretrained(self, dtype: torch.dtype) -> PreTrainedModel:
-        model, info = self._auto.from_pretrained(self._source, dtype=dtype, output_loading_info=True)
-        missing = sorted(key for key in info["missing_keys"] if not key.startswith(_UNUSED_WEIGHTS))
-        if missing:  # the library would fill them with random numbers
-            raise self._cannot_load(f"{len(missing)} of its weights are not in the checkpoint, {missing[0]} for one")
-        return model  # type: ignore[no-any-return]
+    def _made(self, dtype: torch.dtype) -> PreTrainedModel:
+        _ = self.family
+        model, missing = self._pretrained(dtype) if self._seed is None else self._random(self._seed, dtype)
+        model.config.use_cache = False  # a decoder would keep every batch's keys and values
+        kept = [(name, tensor) for name, tensor in model.named_parameters() if name not in missing]
+        self.digest = fingerprint(kept)
+        self.has_pooler = not any(name.startswith(_POOLER) for name in missing)
+        return model.eval().requires_grad_(False)  # type: ignore[no-any-return, no-untyped-call]
 
-    def _random(self, seed: int, dtype: torch.dtype) -> PreTrainedModel:
+    def _pretrained(self, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+        model, info = self._auto.from_pretrained(self.source, dtype=dtype, output_loading_info=True, **self.hub)
+        missing = set(info["missing_keys"])
+        needed = sorted(key for key in missing if not key.startswith(_POOLER))
+        if needed:  # the library would fill them with random numbers
+            raise self.cannot_load(f"{len(needed)} of its weights are not in the checkpoint, {needed[0]} for one")
+        return model, missing
+
+    def _random(self, seed: int, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: PreTrainedModel = self._auto.from_config(self.architecture, dtype=torch.float32)  # type: ignore[no-untyped-call]
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
+        return model, set()
+
+    def _without_other_half(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Drop the tower that nobody is to use."""
+        if self.family.kinds != self.config.serves:
+            for kind in set(self.family.kinds) - set(self.config.serves):
+                for part in _HALVES[kind]:
+                    if isinstance(getattr(model, part, None), torch.nn.Module):
+                        setattr(model, part, None)
         return model
-
-    def _cannot_load(self, reason: object) -> ConfigError:
-        field = "pretrained" if self.config.pretrained and self._seed is None else "name"
-        return misconfigured(self.name, field, f"cannot load {getattr(self.config, field)!r}: {reason}")
-
-
-def _positions(config: PretrainedConfig) -> int | None:
-    """How many tokens the model has positions for, if that is limited."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or positions <= 0:
-        return None
-    offset = (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
-    return int(positions) - offset
-
-
-def _put_into_lower_case(tokenizer: Tokenizer) -> None:
-    given = [tokenizer.normalizer] if tokenizer.normalizer else []
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *given])

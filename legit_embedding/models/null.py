@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from legit_embedding.config import Kind, ModelConfig
-    from legit_embedding.models.backend import Recipe
+    from legit_embedding.models.backend import Backend, Recipe
+    from legit_embedding.models.config import Kind, ModelConfig
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -43,9 +43,9 @@ class NullOptions(Options):
 
 
 class NullModel:
-    """Outcomes each item with a unit vector made from its checksum (see `expected`), after a sleep.
+    """Answers each item with a unit vector made from its checksum (see `expected`), after a sleep.
 
-    In the settings: ``backend = "legit_embedding.models.null:NullModel"``, of either kind.
+    In the settings: ``backend = "legit_embedding.models.null:NullModel"``, of either kind, or of both.
     """
 
     options_schema: ClassVar[type[NullOptions]] = NullOptions
@@ -55,10 +55,15 @@ class NullModel:
         self.config = config
         self.options = read_options(name, config, self.options_schema)
 
+    @classmethod
+    def towers(cls, name: str, config: ModelConfig) -> dict[Kind, Backend]:
+        """A backend for each kind that the settings name."""
+        return {kind: cls(name, config.only(kind)) for kind in config.serves}
+
     @property
     def kind(self) -> Kind:
         """What the settings say."""
-        return self.config.kind
+        return self.config.serves[0]
 
     @property
     def dim(self) -> int:
@@ -109,7 +114,7 @@ class NullRecipe:
         """The checksum of the file."""
         return self._checksum(data)
 
-    def texts(self, texts: Sequence[str]) -> list[Prepared]:
+    def texts(self, texts: Sequence[str], prompts: Sequence[str | None] = ()) -> list[Prepared]:  # noqa: ARG002
         """The checksum of each text's UTF-8 bytes."""
         return [self._checksum(text.encode("utf-8", "replace")) for text in texts]
 

@@ -7,24 +7,69 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    Pooler = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean over the tokens that are not padding, summed in float32."""
-    weights = mask.unsqueeze(-1).float()
-    return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    """The mean over the tokens that count, summed in float32."""
+    return _sum(hidden, mask) / _count(mask)
 
 
-def cls(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: ARG001 - one signature for all
-    """The first token."""
-    return hidden[:, 0].float()
+def mean_sqrt_len(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The sum over the tokens that count, by the square root of their number."""
+    return _sum(hidden, mask) / _count(mask).sqrt()
+
+
+def weightedmean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean in which the first token weighs 1, the second 2, and so on."""
+    weights = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return _sum(hidden, weights) / _count(weights)
+
+
+def maximum(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The largest value of each component among the tokens that count."""
+    return hidden.float().masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
+
+
+def cls(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The first token that counts."""
+    return _at(hidden, mask.argmax(dim=1))
 
 
 def last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The last token that is not padding, with the padding on the right."""
+    """The last token that counts."""
+    return _at(hidden, (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1))
+
+
+POOLERS: Mapping[str, Pooler] = {
+    "mean": mean,
+    "cls": cls,
+    "last": last,
+    "lasttoken": last,
+    "max": maximum,
+    "weightedmean": weightedmean,
+    "mean_sqrt_len": mean_sqrt_len,
+}
+"""By the name in the settings. The mask is 1 where a token counts: not for padding, nor for a prompt left out."""
+
+
+def joined(poolers: Sequence[Pooler]) -> Pooler:
+    """The vectors of several poolings, one behind the other."""
+    if len(poolers) == 1:
+        return poolers[0]
+    return lambda hidden, mask: torch.cat([pooler(hidden, mask) for pooler in poolers], dim=-1)
+
+
+def _sum(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (hidden.float() * weights.unsqueeze(-1).float()).sum(dim=1)
+
+
+def _count(weights: torch.Tensor) -> torch.Tensor:
+    return weights.sum(dim=1, keepdim=True).clamp(min=1).float()
+
+
+def _at(hidden: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     rows = torch.arange(len(hidden), device=hidden.device)
-    return hidden[rows, mask.sum(dim=1) - 1].float()
-
-
-POOLERS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"mean": mean, "cls": cls, "last": last}
+    return hidden[rows, index].float()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from legit_embedding.errors import TaskError
 from legit_embedding.models.backend import Prepared
+from legit_embedding.models.prompts import Prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
+
+    from legit_embedding.models.config import Overflow
+    from legit_embedding.models.encoders import Encoder
 
 _CHANNELS = 3
 _HANDOFF_ROWS = 2
@@ -22,8 +25,9 @@ _HANDOFF_ROWS = 2
 CHARACTERS_PER_TOKEN = 6
 MARGIN = 128
 GROWTH = 4
-LONGEST_WINDOW = 1 << 20
+LONGEST_PART = 1 << 20
 LONGEST_PADDED = 1 << 16
+NO_PROMPTS = Prompts()
 
 
 class ImageRecipe:
@@ -48,7 +52,7 @@ class ImageRecipe:
         pixels, repaired = self._transform(data, max_pixels)
         return Prepared(pixels, cost=1, repaired=repaired)
 
-    def texts(self, texts: Sequence[str]) -> NoReturn:  # noqa: ARG002 - the protocol's signature
+    def texts(self, texts: Sequence[str], prompts: Sequence[str | None] = ()) -> NoReturn:  # noqa: ARG002
         """An image model prepares no texts."""
         raise TypeError("an image model prepares no texts")
 
@@ -64,60 +68,96 @@ class ImageRecipe:
         return Prepared(np.ascontiguousarray(array), cost=1)
 
 
+class Vocabulary(NamedTuple):
+    """The token ids that a model knows."""
+
+    size: int
+    """How many there are, from 0."""
+    blank: int = 0
+    """The one token of a text that has none, not even special ones."""
+
+
+class Filling(NamedTuple):
+    """How texts are filled up to one length."""
+
+    length: int
+    token: int
+    """What fills them."""
+    left: bool = False
+    """Whether it comes before the text."""
+
+
 class TextRecipe:
     """Tokenises texts for one model.
 
-    The tokenizer's own truncation and padding stay off, so that nothing ever changes it: that is what makes it safe to
-    share between threads. A text is cut to the limit here, between its special tokens, exactly as its own truncation
-    would.
+    A text is cut to the limit here, between its special tokens, exactly as its tokenizer's own truncation would.
 
     Tokenising costs time and memory in proportion to the text, of which a model reads the first few hundred tokens. So
-    only a window of the text is tokenised, and a larger one as long as it yields fewer tokens than the limit and a
-    margin. What follows a window can change the tokens near its end only (a cut word, a merge, an accent), never
+    only a part of the text is tokenised, and a larger one as long as it yields fewer tokens than the limit and a
+    margin. What follows a part can change the tokens near its end only (a cut word, a merge, an accent), never
     the ones a whole margin before it, so the outcome is that of the whole text. A text that is longer than the longest
-    window and still has too few tokens in it (a million spaces, one word of a million letters) counts as cut there.
+    part and still has too few tokens in it (a million spaces, one word of a million letters) counts as cut there.
 
     Args:
-        tokenizer: owned by the recipe from now on.
+        encoder: makes the ids.
         limit: the longest text in tokens, special tokens included.
-        truncate: whether a longer text is cut, or prepared so that the caller refuses it.
+        overflow: whether a longer text is cut, prepared so that the caller refuses it, or prepared in windows.
         keep_end: cut a text's beginning instead of its end.
-        vocabulary: the number of token ids that the model knows.
-        blank: the one token of a text that has none, not even special ones.
+        vocabulary: the ids that the model knows.
+        filling: how every text is filled up, for a model that reads its padding.
+        prompts: what is put before texts.
 
     Raises:
         ValueError: the limit leaves no room for the text between the special tokens.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, limit: int, *, truncate: bool, keep_end: bool, vocabulary: int, blank: int
+        self,
+        encoder: Encoder,
+        limit: int,
+        *,
+        vocabulary: Vocabulary,
+        overflow: Overflow = "truncate",
+        keep_end: bool = False,
+        filling: Filling | None = None,
+        prompts: Prompts = NO_PROMPTS,
     ) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self._tokenizer = tokenizer
+        self._encoder = encoder
         self._limit = limit
-        self._truncate = truncate
+        self._overflow = overflow
         self._keep_end = keep_end
         self._vocabulary = vocabulary
-        self._blank = blank
-        self._head, self._tail = _special_tokens(tokenizer)
+        self._filling = filling
+        self._prompts = prompts
+        self._head, self._tail = encoder.head, encoder.tail
+        self._prompt_tokens: dict[str, int] = {}
         if limit <= self._head + self._tail:
             message = f"{limit} tokens leave no room for a text beside {self._head + self._tail} special tokens"
             raise ValueError(message)
         self._enough = limit + MARGIN
+        self._first_part = max(encoder.least_window, CHARACTERS_PER_TOKEN * self._enough)
 
     @property
     def max_tokens(self) -> int:
         """The longest text, in tokens, special tokens included."""
         return self._limit
 
-    def texts(self, texts: Sequence[str]) -> list[Prepared]:
-        """Tokenise several texts at once, in as many threads as the tokenizer likes."""
-        window = CHARACTERS_PER_TOKEN * self._enough
-        encodings = self._tokenizer.encode_batch_fast([self._window(text, window) for text in texts])
+    @property
+    def length(self) -> int:
+        """The length of every text, where all are filled up; 0 where they aren't."""
+        return self._filling.length if self._filling is not None else 0
+
+    def texts(self, texts: Sequence[str], prompts: Sequence[str | None] = ()) -> list[Prepared]:
+        """Tokenise several texts at once, each behind its prompt."""
+        names = prompts or [None] * len(texts)
+        before = [self._prompts.text(name) for name in names]
+        whole = [prompt + text for prompt, text in zip(before, texts, strict=True)]
+        parts = [len(text) if self._overflow == "mean" else self._first_part for text in whole]
+        parts = [min(part, LONGEST_PART) for part in parts]
+        encoded = self._encoder([self._part(text, part) for text, part in zip(whole, parts, strict=True)])
         return [
-            self._prepared(*self._enlarged(text, window, encoding.ids))
-            for text, encoding in zip(texts, encodings, strict=True)
+            self._prepared(*self._enlarged(text, part, ids), prompt)
+            for text, part, ids, prompt in zip(whole, parts, encoded, before, strict=True)
         ]
 
     def image(self, data: bytes, max_pixels: int) -> NoReturn:  # noqa: ARG002 - the protocol's signature
@@ -132,32 +172,79 @@ class TextRecipe:
             raise TaskError("handoff_refused", f"the model takes at most {LONGEST_PADDED} tokens and padding together")
 
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
-        """Take the token ids of an old prep worker, without their padding."""
+        """Take the token ids of a prep worker, without their padding.
+
+        The second row is the attention mask; of a text in windows our own prep workers number them there, from 1.
+        """
         self.check_handoff(array.dtype, array.shape)
-        ids = array[0][array[1] != 0].astype(np.int64)
-        if not 0 < len(ids) <= self._limit:
+        ids, numbers = array
+        used = np.unique(numbers[numbers != 0])
+        if not np.array_equal(used, np.arange(1, len(used) + 1)):
+            raise TaskError("handoff_refused", "the second row is neither an attention mask nor windows from 1 on")
+        windows = tuple(self._taken(ids[numbers == number]) for number in range(1, max(1, len(used)) + 1))
+        return windows[0] if len(windows) == 1 else Prepared(windows[0].array, windows[0].cost, windows=windows)
+
+    def _taken(self, row: NDArray[np.generic]) -> Prepared:
+        ids = row.astype(np.int64)
+        if not 0 < len(ids) <= max(self._limit, self.length):
             raise TaskError("handoff_refused", f"the model takes 1 to {self._limit} tokens, not {len(ids)}")
         # An id outside the embedding table would break the device for every other task too.
-        if ids.min() < 0 or ids.max() >= self._vocabulary:
-            raise TaskError("handoff_refused", f"the model's token ids are 0 to {self._vocabulary - 1}")
-        return Prepared(ids, cost=len(ids))
+        known = ids if self._prompts.pooled else np.where(ids < 0, ~ids, ids)
+        if known.min() < 0 or known.max() >= self._vocabulary.size:
+            raise TaskError("handoff_refused", f"the model's token ids are 0 to {self._vocabulary.size - 1}")
+        return self._filled(ids, truncated=False)
 
-    def _window(self, text: str, size: int) -> str:
+    def _part(self, text: str, size: int) -> str:
         return _legible(text[-size:] if self._keep_end else text[:size])
 
-    def _enlarged(self, text: str, window: int, ids: list[int]) -> tuple[list[int], bool]:
-        """The ids, from as large a window as it takes, and whether that was still too small."""
-        while len(ids) < self._enough and window < min(len(text), LONGEST_WINDOW):
-            window *= GROWTH
-            ids = self._tokenizer.encode_batch_fast([self._window(text, window)])[0].ids
-        return ids, len(ids) < self._enough and window < len(text)
+    def _enlarged(self, text: str, part: int, ids: list[int]) -> tuple[list[int], bool]:
+        """The ids, from as large a part as it takes, and whether that was still too small."""
+        while len(ids) < self._enough and part < min(len(text), LONGEST_PART):
+            part *= GROWTH
+            ids = self._encoder([self._part(text, part)])[0]
+        unread = part < len(text) and (len(ids) < self._enough or self._overflow == "mean")
+        return ids, unread
 
-    def _prepared(self, ids: list[int], unread: bool) -> Prepared:
+    def _prepared(self, ids: list[int], unread: bool, prompt: str) -> Prepared:
         too_long = unread or len(ids) > self._limit
-        if too_long and not self._truncate:
+        if too_long and self._overflow == "refuse":
             return Prepared(_array(ids[: self._limit]), cost=max(len(ids), self._limit + 1), truncated=True)
-        kept = _array(self._cut(ids) or [self._blank])
-        return Prepared(kept, cost=len(kept), truncated=too_long)
+        length = self._prompt_length(prompt)
+        if self._overflow == "mean" and len(ids) > self._limit:
+            windows = tuple(self._marked(window, length) for window in self._windows(ids, length))
+            return Prepared(windows[0].array, windows[0].cost, truncated=unread, windows=windows)
+        return self._marked(self._cut(ids) or [self._vocabulary.blank], length, truncated=too_long)
+
+    def _windows(self, ids: list[int], prompt: int) -> Iterator[list[int]]:
+        """The text in parts that fit, each behind the prompt and between the special tokens."""
+        room = self._limit - self._tail - prompt
+        if room < 1:
+            raise TaskError("too_large", f"prompt_name: the prompt leaves no room for a text in {self._limit} tokens")
+        before, content, after = ids[:prompt], ids[prompt : len(ids) - self._tail], ids[len(ids) - self._tail :]
+        for start in range(0, len(content), room):
+            yield before + content[start : start + room] + after
+
+    def _prompt_length(self, prompt: str) -> int:
+        """How many tokens come before the text: the special ones, and the prompt's."""
+        if not prompt:
+            return self._head
+        length = self._prompt_tokens.get(prompt)
+        if length is None:
+            length = len(self._encoder([prompt])[0]) - self._tail
+            self._prompt_tokens[prompt] = length
+        return length
+
+    def _marked(self, ids: list[int], prompt: int, *, truncated: bool = False) -> Prepared:
+        kept = _array(ids)
+        if prompt > self._head and not self._prompts.pooled:
+            kept[:prompt] = ~kept[:prompt]
+        return self._filled(kept, truncated=truncated)
+
+    def _filled(self, ids: NDArray[np.int64], *, truncated: bool) -> Prepared:
+        if self._filling is not None:
+            filler = np.full(self._filling.length - len(ids), self._filling.token, np.int64)
+            ids = np.concatenate([filler, ids] if self._filling.left else [ids, filler])
+        return Prepared(ids, cost=len(ids), truncated=truncated)
 
     def _cut(self, ids: list[int]) -> list[int]:
         excess = len(ids) - self._limit
@@ -165,13 +252,6 @@ class TextRecipe:
             return ids
         start = self._head if self._keep_end else len(ids) - self._tail - excess
         return ids[:start] + ids[start + excess :]
-
-
-def _special_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
-    """How many special tokens stand before and after every text."""
-    mask = tokenizer.encode("a").special_tokens_mask
-    head, tail = mask.index(0), mask[::-1].index(0)
-    return head, tail
 
 
 def _legible(text: str) -> str:

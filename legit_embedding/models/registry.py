@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from importlib import import_module
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from legit_embedding.config import default_model
 from legit_embedding.errors import TaskError
+from legit_embedding.models.config import default_model
 from legit_embedding.models.settings import misconfigured
+from legit_embedding.models.tower import Tower
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from legit_embedding.config import Kind, ModelConfig
     from legit_embedding.models.backend import Backend, Recipe
+    from legit_embedding.models.config import Kind, ModelConfig
 
 # By path, so that this module costs a producer or the command line nothing: no torch, no model library.
 BACKENDS = {
@@ -28,68 +29,108 @@ _PROTOCOL = ("recipe", "load", "collate", "forward", "samples")
 class Registry:
     """The configured models by name; safe to use from many threads.
 
-    A model's backend is imported and made when it is first asked for, once.
+    A model that serves both kinds has two towers, each of which is a queue of the engine: ``NAME (image)`` and
+    ``NAME (text)``. The queue of any other model has the model's name. A tower's backend is imported and made when it
+    is first asked for, once, with the other tower's: they share what they load.
 
     Args:
         models: the settings of each model.
 
     Raises:
-        ConfigError: a ``backend`` that cannot be one.
+        ConfigError: a ``backend`` that cannot be one, or a name that could be mistaken for another's queue.
     """
 
     def __init__(self, models: Mapping[str, ModelConfig]) -> None:
         self._models = dict(models)
         self._paths = {name: _backend_path(name, config.backend) for name, config in self._models.items()}
-        self._backends: dict[str, Backend] = {}
+        self._towers: dict[str, Tower] = {}
+        for name, config in self._models.items():
+            for kind in config.serves:
+                self._add(Tower(name, kind, config.only(kind), paired=len(config.serves) > 1))
         self._recipes: dict[str, Recipe] = {}
         self._lock = RLock()
 
-    def __getitem__(self, name: str) -> Backend:
-        """The model of this name.
+    def __getitem__(self, queue: str) -> Backend:
+        """The backend of this queue.
 
         Raises:
             KeyError: there is none.
             ConfigError: its backend cannot be imported, or refuses the settings.
         """
-        backend = self._backends.get(name)
-        if backend is None:
+        tower = self._towers[queue]
+        if tower.backend is None:
             with self._lock:
-                backend = self._backends.get(name) or self._make(name)
-                self._backends[name] = backend
-        return backend
+                if tower.backend is None:
+                    self._make(tower.model)
+        assert tower.backend is not None  # noqa: S101 - made, or the error has been raised
+        return tower.backend
 
-    def recipe(self, name: str) -> Recipe:
-        """The CPU half of this model; the same object at every call.
+    def recipe(self, queue: str) -> Recipe:
+        """The CPU half of this queue's backend; the same object at every call.
 
         Raises:
-            KeyError: there is no such model.
+            KeyError: there is no such queue.
             ConfigError: what the recipe reads is not there.
         """
-        recipe = self._recipes.get(name)
+        recipe = self._recipes.get(queue)
         if recipe is None:
             with self._lock:
-                recipe = self._recipes.get(name) or self[name].recipe()
-                self._recipes[name] = recipe
+                recipe = self._recipes.get(queue) or self[queue].recipe()
+                self._recipes[queue] = recipe
         return recipe
 
     def names(self, kind: Kind | None = None) -> tuple[str, ...]:
-        """The models' names, in the settings' order; of one kind, where one is given."""
-        return tuple(name for name, config in self._models.items() if kind in {None, config.kind})
+        """The models' names, in the settings' order; those that serve a kind, where one is given."""
+        return tuple(name for name, config in self._models.items() if kind is None or kind in config.serves)
 
-    def resolve(self, model: str | None, kind: Kind) -> str:
-        """The model for a task of this kind: the one it names, or the kind's default (or only) one.
+    def queues(self) -> tuple[str, ...]:
+        """The names of all the towers' queues, in the settings' order."""
+        return tuple(self._towers)
+
+    def tower(self, queue: str) -> Tower:
+        """The tower of this queue.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._towers[queue]
+
+    def backends(self) -> dict[str, Backend]:
+        """Every queue's backend.
+
+        Raises:
+            ConfigError: one cannot be made.
+        """
+        return {queue: self[queue] for queue in self._towers}
+
+    def dim(self, model: str) -> int:
+        """The length of a model's vectors where a task names none; known once the model is loaded.
+
+        Raises:
+            KeyError: there is no such model.
+        """
+        tower = next(tower for tower in self._towers.values() if tower.model == model)
+        return tower.config.dimensions or self[tower.queue].dim
+
+    def resolve(self, model: str | None, kind: Kind) -> Tower:
+        """The tower for a task of this kind: of the model it names, or of the kind's default (or only) one.
 
         Raises:
             TaskError: ``unknown_model``, with the names that would do.
         """
-        if model is None:
-            return self._default(kind)
-        config = self._models.get(model)
+        name = self._default(kind) if model is None else model
+        config = self._models.get(name)
         if config is None:
             raise self._unknown(f"there is no model {model!r}", kind)
-        if config.kind != kind:
-            raise self._unknown(f"the model {model!r} embeds {config.kind}s and the task is {kind}", kind)
-        return model
+        if kind not in config.serves:
+            raise self._unknown(f"the model {model!r} embeds {config.serves[0]}s and the task is {kind}", kind)
+        return self._towers[name if len(config.serves) == 1 else f"{name} ({kind})"]
+
+    def _add(self, tower: Tower) -> None:
+        if tower.queue in self._towers:
+            reason = f"the name is also that of a queue of the model {self._towers[tower.queue].model!r}; rename one"
+            raise misconfigured(tower.model, "name", reason)
+        self._towers[tower.queue] = tower
 
     def _default(self, kind: Kind) -> str:
         name = default_model(self._models, kind)
@@ -101,7 +142,21 @@ class Registry:
         known = ", ".join(self.names(kind)) or "none"
         return TaskError("unknown_model", f"{reason}; known {kind} models: {known}")
 
-    def _make(self, name: str) -> Backend:
+    def _make(self, name: str) -> None:
+        """Make the backends of a model's towers."""
+        towers = [tower for tower in self._towers.values() if tower.model == name]
+        backend = self._imported(name)
+        if callable(getattr(backend, "towers", None)):
+            made: Mapping[Kind, Backend] = backend.towers(name, self._models[name])
+        elif len(towers) == 1:
+            made = {towers[0].kind: backend(name, towers[0].config)}
+        else:
+            reason = f"the backend {self._models[name].backend!r} serves one kind; set kind to image or to text"
+            raise misconfigured(name, "kinds", reason)
+        for tower in towers:
+            tower.backend = made[tower.kind]
+
+    def _imported(self, name: str) -> Any:  # noqa: ANN401 - a class of anybody's
         config = self._models[name]
         module_name, _, attribute = self._paths[name].partition(":")
         try:
@@ -113,8 +168,7 @@ class Registry:
         if missing:
             reason = f"{config.backend!r} is no model backend: it has no {', '.join(missing)}"
             raise misconfigured(name, "backend", reason)
-        made: Backend = backend(name, config)
-        return made
+        return backend
 
 
 def _backend_path(model: str, backend: str) -> str:

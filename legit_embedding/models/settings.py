@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
-    from legit_embedding.config import Kind, ModelConfig
+    from legit_embedding.models.config import Kind, ModelConfig
 
 _LONGEST_REASON = 600
 
@@ -49,8 +49,8 @@ def require_kind(model: str, config: ModelConfig, kind: Kind) -> None:
     """Refuse a model of the other kind.
 
     Raises:
-        ConfigError: the model is not of this kind.
+        ConfigError: the model is not to serve this kind, or not this kind alone.
     """
-    if config.kind != kind:
+    if config.serves != (kind,):
         reason = f"the backend {config.backend!r} makes {kind} embeddings, so this must be {kind!r}"
         raise misconfigured(model, "kind", reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from legit_embedding.models.settings import misconfigured
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from legit_embedding.config import ModelConfig
+    from legit_embedding.models.config import ModelConfig
 
 RANDOM = "random:"
 PACKAGE = "package:"
+_SNAPSHOTS = "snapshots"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def random_seed(model: str, config: ModelConfig) -> int | None:
@@ -30,6 +33,13 @@ def random_seed(model: str, config: ModelConfig) -> int | None:
         reason = f"expected {RANDOM}SEED with a whole number, got {config.pretrained!r}"
         raise misconfigured(model, "pretrained", reason)
     return int(digits)
+
+
+def commit_of(path: str | Path) -> str:
+    """The commit of a file or folder in the hub's cache; empty for any other."""
+    parts = Path(path).parts
+    at = parts.index(_SNAPSHOTS) + 1 if _SNAPSHOTS in parts else len(parts)
+    return parts[at] if at < len(parts) and _COMMIT.fullmatch(parts[at]) else ""
 
 
 def in_package(model: str, field: str, value: str, patterns: Sequence[str]) -> Path:

@@ -29,9 +29,11 @@ class HandOffProcessor:
         """Write the item and settle its job with the path."""
         array = delivery.prepared.array
         if delivery.kind == "text":
-            array = np.stack([array, np.ones_like(array)])
+            windows = [window.array for window in delivery.prepared.windows] or [array]
+            numbers = [np.full_like(window, number) for number, window in enumerate(windows, start=1)]
+            array = np.stack([np.concatenate(windows), np.concatenate(numbers)])
         path = self._handoffs.write(array)
-        delivery.settle(HandedOver(path, delivery.model, delivery.prepared.truncated))
+        delivery.settle(HandedOver(path, delivery.tower.model, delivery.prepared.truncated))
 
     def has_room(self, model: str) -> bool:  # noqa: ARG002 - the engine's signature
         """A directory has no accumulator."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from legit_embedding.encoding import ENCODING, encode_finite
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.models.vectors import shortened
 from legit_embedding.wire.messages import Embedded, Result, Timings
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from legit_embedding.config import Kind
+    from legit_embedding.models.tower import Tower
     from legit_embedding.telemetry.traces import Trace
     from legit_embedding.wire.messages import Address, HandOff, Origin, TaskObject, Written
 
@@ -52,12 +54,28 @@ class Job(Delivery):
     The first answer counts, whatever else is reported later; an answer that cannot be passed on gives the task back.
     """
 
-    __slots__ = ("_answer", "_settled", "address", "attempts", "kind", "origin", "prep_s", "trace", "work")
+    __slots__ = (
+        "_answer",
+        "_settled",
+        "address",
+        "attempts",
+        "dimensions",
+        "kind",
+        "origin",
+        "prep_s",
+        "tower",
+        "trace",
+        "work",
+    )
 
     _answer: Callable[[Job, Result], None] | None
     _settled: Settled | None
 
     kind: Kind
+    tower: Tower
+    """What embeds it; `model` is the tower's queue."""
+    dimensions: int | None
+    """The length to which its vector is cut; None for the full one."""
     work: TaskObject | HandOff | None
     """What there is to do; None for a task that does not fit and is only answered."""
     trace: Trace | None
@@ -73,6 +91,7 @@ class Job(Delivery):
         self.work = None
         self.trace = None
         self.cancelled = None
+        self.dimensions = None
         self.deadline = None
         self._answer = answer
         self._settled = settled
@@ -82,6 +101,15 @@ class Job(Delivery):
         deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
         self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
+
+    def serve(self, tower: Tower) -> None:
+        """Give the task to a model.
+
+        Raises:
+            TaskError: ``invalid_task`` where the model does not do what the task asks of it.
+        """
+        self.tower, self.model = tower, tower.queue
+        self.dimensions = tower.dimensions(self.work.dimensions if self.work is not None else None)
 
     def check_deadline(self) -> None:
         """Refuse a task that is too late.
@@ -135,14 +163,18 @@ class Job(Delivery):
             self.trace.computed(self.prep_s, queue_s, compute_s)
         if self.cancelled is not None:
             return TaskError(self.cancelled, "the task was revoked while it was on the device")
+        if self.dimensions is not None:
+            vector = shortened(vector, self.dimensions, normalize=self.tower.config.normalize)
         return Embedded(
             kind=self.kind,
-            model=self.model,
+            model=self.tower.model,
             dim=len(vector),
             encoding=ENCODING,
             embedding=encode_finite(vector),
             truncated=self.prepared.truncated,
             repaired=self.prepared.repaired,
+            revision=self.tower.revision,
+            windows=len(self.prepared.windows),
         )
 
     def _pass_on(self, result: Result) -> None:

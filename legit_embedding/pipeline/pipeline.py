@@ -15,6 +15,7 @@ from legit_embedding.pipeline.handoff_processor import HandOffProcessor
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.prepare import Preparation, give_back
 from legit_embedding.pipeline.task_counts import MODEL_FAULTS, UNKNOWN, Tally
+from legit_embedding.pipeline.windows import Windows
 from legit_embedding.prep.content import ContentReader
 from legit_embedding.prep.cuda_guard import forbid_cuda_in_process
 from legit_embedding.prep.fetch.fetcher import Fetcher
@@ -70,7 +71,7 @@ class Pipeline:
         self.worker = worker
         self.prep_only = prep_only
         self.registry = Registry(settings.models)
-        self.tally = Tally(self.registry.names())
+        self.tally = Tally(self.registry.queues())
         self._tracer = make_tracer(worker) if settings.telemetry.traces else None
         self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._wake_all)
         self._fetcher = Fetcher(settings.fetch)
@@ -80,7 +81,7 @@ class Pipeline:
             HandOffProcessor(self._handoffs)
             if prep_only
             else Engine(
-                {name: self.registry[name] for name in self.registry.names()},
+                self.registry.backends(),
                 settings.engine,
                 settings.device,
                 settings.precision,
@@ -93,7 +94,7 @@ class Pipeline:
                 ContentReader(self._fetcher, settings.fetch, settings.image_roots),
                 self._handoffs,
                 self.registry.recipe,
-                self.engine,
+                Windows(self.engine),
                 self._retry,
                 settings.fetch.max_pixels,
                 self.tally.prepared,
@@ -236,7 +237,7 @@ class Pipeline:
             return self._changed.wait_for(lambda: self._in_flight == 0, timeout)
 
     def stop(self) -> None:
-        """Stop all the threads. Outcomes that are being written get `CLOSE_S`; every other task is given back."""
+        """Stop all the threads. Answers that are being written get `CLOSE_S`; every other task is given back."""
         self.stop_reading()
         give_back(self.stage.take_back())
         self.stage.close(CLOSE_S)
@@ -264,12 +265,12 @@ class Pipeline:
         job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
         if kind not in {None, job.kind}:
             raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")
-        job.model = self.registry.resolve(work.model if work is not None else None, job.kind)
+        job.serve(self.registry.resolve(work.model if work is not None else None, job.kind))
         job.check_deadline()
 
     def _prep_batch(self, model: str) -> int:
         # Texts gain from being tokenised together; an image may have to be downloaded first.
-        return TEXTS_AT_ONCE if self.settings.models[model].kind == "text" else 1
+        return TEXTS_AT_ONCE if self.registry.tower(model).kind == "text" else 1
 
     def _has_room(self, model: str) -> bool:
         # What was taken before the results were full waits too, unless the worker is stopping: it is bounded.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from celery.utils.log import get_logger
@@ -89,8 +90,9 @@ class Preparation:
     def _texts(self, texts: list[tuple[Job, str]], recipe: Recipe) -> None:
         started = time.monotonic()
         alive = [(job, text) for job, text in texts if self._still_wanted(job)]
+        prompts = [job.work.prompt_name if isinstance(job.work, TaskObject) else None for job, _ in alive]
         try:
-            prepared = recipe.texts([text for _, text in alive])
+            prepared = recipe.texts([text for _, text in alive], prompts if any(prompts) else ())
             if len(prepared) != len(alive):
                 message = f"the recipe made {len(prepared)} items of {len(alive)} texts"
                 raise ValueError(message)  # noqa: TRY301 - as if the recipe had
@@ -103,7 +105,7 @@ class Preparation:
         for (job, _), item in zip(alive, prepared, strict=True):
             job.prepared = item
             if recipe.max_tokens and item.cost > recipe.max_tokens:
-                limit = f"text: more than the {recipe.max_tokens} tokens that the model takes, and truncate is off"
+                limit = f"text: more than the {recipe.max_tokens} tokens that the model takes, and overflow is refuse"
                 self._failed(job, TaskError("too_large", limit))
             else:
                 self._pass_on(job, elapsed)
@@ -119,7 +121,7 @@ class Preparation:
     def _prepare(self, job: Job, recipe: Recipe) -> Prepared:
         if isinstance(job.work, HandOff):
             prepared = recipe.handoff(self._handoffs.read(job.work.path, getattr(recipe, "check_handoff", None)))
-            return type(prepared)(prepared.array, prepared.cost, prepared.truncated or job.work.truncated)
+            return replace(prepared, truncated=prepared.truncated or job.work.truncated)
         if isinstance(job.work, TaskObject):
             return recipe.image(self._content.read(job.work), self._max_pixels)
         message = f"nothing to prepare in {job.work!r}"

@@ -85,7 +85,7 @@ def read(pipeline: Pipeline) -> Reading:
     return Reading(
         at=time.monotonic(),
         in_flight=pipeline.in_flight,
-        prep_waiting={model: pipeline.stage.waiting(model) for model in pipeline.registry.names()},
+        prep_waiting={model: pipeline.stage.waiting(model) for model in pipeline.registry.queues()},
         engine=engine.stats() if isinstance(engine, Engine) else None,
         writer=pipeline.writer.stats(),
         source=_together([source.stats() for source in pipeline.sources]),

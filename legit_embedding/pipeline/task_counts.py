@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OK = "ok"
 MODEL_FAULTS = frozenset({"non_finite", "model_failed", "poisoned"})
-"""Outcomes that speak of the worker or its models, rather than of what a producer sent."""
+"""Answers that speak of the worker or its models, rather than of what a producer sent."""
 UNKNOWN = ""
 """The model of a task that names none of ours: what producers send must not become labels."""
 

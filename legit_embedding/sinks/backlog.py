@@ -43,7 +43,7 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Outcomes that are in no batch yet."""
+        """Answers that are in no batch yet."""
         return len(self._waiting)
 
     @property

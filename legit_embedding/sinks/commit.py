@@ -26,7 +26,7 @@ WRITTEN, ALREADY, REFUSED = b"+", b"=", b"-"
 
 
 class Batch:
-    """Outcomes that are committed together, packed once for however many attempts it takes."""
+    """Answers that are committed together, packed once for however many attempts it takes."""
 
     def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
         self.answers = answers

@@ -81,7 +81,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
-        """IdentityLock the identity, which takes a while where its last holder was killed, and start the threads.
+        """Claim the identity, which takes a while where its last holder was killed, and start the threads.
 
         Raises:
             ConfigError: a living process has the identity, or the HTTP port.

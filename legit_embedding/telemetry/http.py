@@ -28,7 +28,7 @@ _STOP_S = 2.0
 
 
 class TelemetryServer:
-    """Outcomes probes and scrapes, in threads of its own.
+    """Answers probes and scrapes, in threads of its own.
 
     Args:
         pipeline: the worker's pipeline.
@@ -74,7 +74,7 @@ class TelemetryServer:
             "model": model,
             "dimension": self._dimension(model) if model is not None else None,
             "models": {
-                name: {"kind": config.kind, "dimension": self._dimension(name)}
+                name: {"kind": "+".join(config.serves), "dimension": self._dimension(name)}
                 for name, config in self._pipeline.settings.models.items()
             },
             "problems": problems,
@@ -88,7 +88,7 @@ class TelemetryServer:
     def _dimension(self, model: str) -> int | None:
         """The length of a model's vectors, once it is loaded."""
         with suppress(Exception):
-            return self._pipeline.registry[model].dim
+            return self._pipeline.registry.dim(model)
         return None
 
 

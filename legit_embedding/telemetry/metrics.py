@@ -55,6 +55,7 @@ class WorkerCollector(Collector):
         yield from self._of_tasks(reading)
         yield from self._of_waiting(reading)
         if reading.engine is not None:
+            yield self._of_models()
             yield from self._of_device(reading.engine)
             yield from self._of_batches(reading.engine)
         yield from self._of_writing(reading)
@@ -69,6 +70,13 @@ class WorkerCollector(Collector):
         retries = {"prep": sum(reading.prep_retries.values()), "write": reading.writer.retries}
         yield self._counter("legit_retries", help_, retries, "stage")
         yield self._gauge("legit_in_flight_items", "Tasks taken over and not answered yet.", {ALONE: reading.in_flight})
+
+    def _of_models(self) -> Metric:
+        registry = self._pipeline.registry
+        towers = [registry.tower(queue) for queue in registry.queues()]
+        known = {(each.queue, each.model, each.kind, each.revision, each.digest): 1 for each in towers}
+        help_ = "A queue's model, and what its vectors can be compared by: the revision and a digest of the weights."
+        return self._gauge("legit_model_info", help_, known, "model", "name", "kind", "revision", "digest")
 
     def _of_waiting(self, reading: Reading) -> Iterator[Metric]:
         waiting = {("prep", model): count for model, count in reading.prep_waiting.items()}

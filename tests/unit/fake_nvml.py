@@ -23,7 +23,7 @@ class FakeGpu:
 
 
 class FakeNvml:
-    """Outcomes what a test has put into it, in place of the functions of `pynvml`."""
+    """Answers what a test has put into it, in place of the functions of `pynvml`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gpus: list[FakeGpu] = []

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Settings
     from legit_embedding.engine.sizing.profile import Plan
+    from legit_embedding.models.registry import Registry
+    from legit_embedding.models.tower import Tower
 
+_SHORT = 12
 _MEGABYTE = 1024 * 1024
 
 
@@ -28,18 +31,24 @@ def plan(as_json: bool) -> None:
 
     \b
     --json prints
-      {MODEL: {"kind", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
+      {MODEL: {"kind", "revision", "digest", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
                "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"},
                "compiled", "start_s": {"load", "measure", "compile"}, …}}
     """
-    plans = measure(load_settings())
+    from legit_embedding.models.registry import Registry
+
+    settings = load_settings()
+    registry = Registry(settings.models)
+    plans = measure(settings, registry)
+    towers = {name: registry.tower(name) for name in plans}
     if as_json:
-        print_json({name: each.as_dict() for name, each in plans.items()})
+        identities = {name: {"revision": each.revision, "digest": each.digest} for name, each in towers.items()}
+        print_json({name: identities[name] | each.as_dict() for name, each in plans.items()})
     else:
-        console().print(table(plans))
+        console().print(table(plans, towers))
 
 
-def measure(settings: Settings) -> dict[str, Plan]:
+def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
     """Measure every configured model, as a worker does at its start, and each one's knee on a CPU too.
 
     Raises:
@@ -50,12 +59,9 @@ def measure(settings: Settings) -> dict[str, Plan]:
     expand_segments()
     from legit_embedding.engine.device.base import open_device
     from legit_embedding.engine.engine import Engine
-    from legit_embedding.models.registry import Registry
 
-    registry = Registry(settings.models)
-    backends = {name: registry[name] for name in registry.names()}
     thorough = partial(open_device, thorough=True)
-    engine = Engine(backends, settings.engine, settings.device, settings.precision, open_device=thorough)
+    engine = Engine(registry.backends(), settings.engine, settings.device, settings.precision, open_device=thorough)
     try:
         engine.start()
         return engine.plans()
@@ -63,7 +69,7 @@ def measure(settings: Settings) -> dict[str, Plan]:
         engine.close()
 
 
-def table(plans: dict[str, Plan]) -> Table:
+def table(plans: dict[str, Plan], towers: dict[str, Tower]) -> Table:
     """The plans for people."""
     from rich.table import Table
 
@@ -71,8 +77,11 @@ def table(plans: dict[str, Plan]) -> Table:
     shown.add_column("model")
     for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s", "start s"):
         shown.add_column(column, justify="right")
+    shown.add_column("revision")
+    shown.add_column("weights")
     for name, each in plans.items():
-        shown.add_row(name, *map(_text, _figures(each)))
+        tower = towers[name]
+        shown.add_row(name, *map(_text, _figures(each)), tower.revision[:_SHORT] or "-", tower.digest or "-")
     return shown
 
 

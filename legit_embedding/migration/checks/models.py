@@ -22,7 +22,7 @@ def files(deployment: Deployment) -> Finding:
     models = deployment.settings.models
     try:
         registry = Registry(models)
-        for name in models:
+        for name in registry.queues():
             registry.recipe(name)
             if deployment.load_models:
                 _load(registry, name)

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from PIL import Image
-from PIL.ImageFile import ImageFile
 from torchvision.transforms import functional
 
-from legit_embedding.prep.images.header import check_pixels, open_image, refusing_bad_data
-from legit_embedding.prep.images.jpeg import complete_jpeg, decode_jpeg, is_quick
-from legit_embedding.prep.images.opening import eight_bit, load
-from legit_embedding.prep.images.png import SIGNATURE, pixels_only
-from legit_embedding.prep.images.slow_decoders import DECODERS
+from legit_embedding.prep.images.decoding import jpeg_pixels, loaded, opened
+from legit_embedding.prep.images.header import check_pixels, refusing_bad_data
+from legit_embedding.prep.images.opening import eight_bit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,16 +66,16 @@ class ImageTransform:
         Raises:
             TaskError: ``undecodable``, or ``too_large`` beyond `max_pixels`.
         """
-        data, image, repaired = _opened(data, max_pixels)
+        data, image, repaired = opened(data, max_pixels)
         height, width = self.resized(image.height, image.width)
         check_pixels(width, height, max_pixels)  # a strip of 60,000 by 1 grows beyond all bounds
         with refusing_bad_data():
             pixels: torch.Tensor | None = None
             if self._is_fast(image, height, width):
-                pixels, completed = _jpeg_pixels(image, data)
+                pixels, completed = jpeg_pixels(image, data)
                 repaired |= completed
             if pixels is None:
-                image, completed = _loaded(image, data, max_pixels)
+                image, completed = loaded(image, data, max_pixels)
                 repaired |= completed
                 image = image if self.exact else eight_bit(image)
             if self._is_fast(image, height, width):
@@ -136,32 +133,6 @@ class ImageTransform:
         # For a shape that is not square, the original forgets to pass the interpolation on.
         forgets = self.resize_mode == "shortest" and self.size[0] != self.size[1]
         return "bicubic" if forgets else self.interpolation
-
-
-def _opened(data: bytes, max_pixels: int) -> tuple[bytes, Image.Image, bool]:
-    """The file, opened; or decoded, by a process that can be ended, where its size does not bound the work."""
-    if data.startswith(SIGNATURE):
-        pixels = pixels_only(data)
-        if pixels is not None:
-            return pixels, open_image(pixels, max_pixels), False
-    elif is_quick(data) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
-        return data, open_image(data, max_pixels), False
-    image, repaired = DECODERS.decode(data, max_pixels)
-    return data, image, repaired
-
-
-def _jpeg_pixels(image: Image.Image, data: bytes) -> tuple[torch.Tensor | None, bool]:
-    if not (isinstance(image, ImageFile) and image.format in {"JPEG", "MPO"}):
-        return None, False
-    pixels = decode_jpeg(data, *image.size)
-    if pixels is not None:
-        return pixels, False
-    pixels = complete_jpeg(data, *image.size)
-    return pixels, pixels is not None
-
-
-def _loaded(image: Image.Image, data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
-    return load(image, data, max_pixels) if isinstance(image, ImageFile) else (image, False)
 
 
 def _overlap(wanted: int, has: int) -> tuple[slice, slice]:

@@ -11,7 +11,9 @@ from tokenizers.models import BPE, Unigram
 
 from legit_embedding.errors import TaskError
 from legit_embedding.models import recipes
-from legit_embedding.models.recipes import CHARACTERS_PER_TOKEN, MARGIN, ImageRecipe, TextRecipe
+from legit_embedding.models.encoders import FastEncoder
+from legit_embedding.models.prompts import Prompts
+from legit_embedding.models.recipes import CHARACTERS_PER_TOKEN, MARGIN, Filling, ImageRecipe, TextRecipe, Vocabulary
 from tests.texts import texts, words
 
 if TYPE_CHECKING:
@@ -67,8 +69,8 @@ def tokenizers(minilm: Path) -> dict[str, str]:
 
 
 def made(serialized: str, limit: int = LIMIT, **settings: Any) -> TextRecipe:
-    usual: dict[str, Any] = {"truncate": True, "keep_end": False, "vocabulary": 30522, "blank": 0}
-    return TextRecipe(Tokenizer.from_str(serialized), limit, **(usual | settings))
+    usual: dict[str, Any] = {"vocabulary": Vocabulary(30522)}
+    return TextRecipe(FastEncoder(Tokenizer.from_str(serialized)), limit, **(usual | settings))
 
 
 def reference(serialized: str, limit: int = LIMIT, direction: str = "right") -> Tokenizer:
@@ -113,7 +115,7 @@ def test_a_long_text_has_the_tokens_that_the_tokenizer_itself_would_leave(
 def test_only_a_window_of_a_huge_text_is_read(tokenizers: dict[str, str]) -> None:
     huge = "The quick brown fox jumps over the lazy dog. " * 700_000
     spy = Spy(Tokenizer.from_str(tokenizers["wordpiece"]))
-    recipe = TextRecipe(spy, LIMIT, truncate=True, keep_end=False, vocabulary=30522, blank=0)  # type: ignore[arg-type]
+    recipe = TextRecipe(FastEncoder(spy), LIMIT, vocabulary=Vocabulary(30522))  # type: ignore[arg-type]
     item = recipe.texts([huge])[0]
     assert spy.characters == CHARACTERS_PER_TOKEN * (LIMIT + MARGIN)
     assert item.truncated
@@ -128,17 +130,17 @@ def test_a_window_grows_until_the_text_has_tokens(tokenizers: dict[str, str]) ->
 def test_a_text_without_tokens_is_given_up_somewhere_and_marked(
     tokenizers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert recipes.LONGEST_WINDOW >= 1_000_000
-    monkeypatch.setattr(recipes, "LONGEST_WINDOW", 1 << 16)
+    assert recipes.LONGEST_PART >= 1_000_000
+    monkeypatch.setattr(recipes, "LONGEST_PART", 1 << 16)
     text = " " * (5 << 16) + "hello"
     item = made(tokenizers["wordpiece"]).texts([text])[0]
     assert item.array.tolist() == [101, 102]
     assert item.truncated
-    assert made(tokenizers["wordpiece"], truncate=False).texts([text])[0].cost > LIMIT
+    assert made(tokenizers["wordpiece"], overflow="refuse").texts([text])[0].cost > LIMIT
 
 
 def test_with_truncate_off_a_longer_text_costs_more_than_the_limit(tokenizers: dict[str, str]) -> None:
-    recipe = made(tokenizers["wordpiece"], truncate=False)
+    recipe = made(tokenizers["wordpiece"], overflow="refuse")
     fits, one_more, huge = recipe.texts(["a " * (LIMIT - 2), "a " * (LIMIT - 1), "a " * 10_000_000])
     assert (fits.cost, fits.truncated) == (LIMIT, False)
     assert (one_more.cost, one_more.truncated) == (LIMIT + 1, True)
@@ -155,7 +157,7 @@ def test_a_blank_text_is_its_special_tokens(tokenizers: dict[str, str], text: st
 def test_a_blank_text_is_one_token_where_there_are_no_special_ones(tokenizers: dict[str, str]) -> None:
     tokenizer = Tokenizer.from_str(tokenizers["wordpiece"])
     tokenizer.post_processor = processors.Sequence([])
-    item = made(tokenizer.to_str(), blank=7).texts([""])[0]
+    item = made(tokenizer.to_str(), vocabulary=Vocabulary(30522, blank=7)).texts([""])[0]
     assert item.array.tolist() == [7]
 
 
@@ -260,3 +262,69 @@ def test_a_recipe_serves_one_kind(tokenizers: dict[str, str]) -> None:
         made(tokenizers["wordpiece"]).image(b"", 1)
     with pytest.raises(TypeError):
         ImageRecipe(pixels, (4, 6)).texts([""])
+
+
+def test_a_long_text_in_windows_leaves_no_token_out(tokenizers: dict[str, str]) -> None:
+    text = " ".join(words()[:400])
+    recipe = made(tokenizers["wordpiece"], overflow="mean")
+    short, long = recipe.texts(["one two", text])
+    assert (short.windows, long.truncated) == ((), False)
+    assert {len(window.array) for window in long.windows[:-1]} == {LIMIT}
+    assert len(long.windows[-1].array) <= LIMIT
+    content = [token for window in long.windows for token in window.array.tolist()[1:-1]]
+    untouched = Tokenizer.from_str(tokenizers["wordpiece"])
+    untouched.no_truncation()
+    assert content == untouched.encode(text, add_special_tokens=False).ids
+    assert {(window.array[0], window.array[-1]) for window in long.windows} == {(101, 102)}
+
+
+def test_each_window_begins_with_the_prompt(tokenizers: dict[str, str]) -> None:
+    prompts = Prompts({"query": "search query : "}, pooled=False)
+    recipe = made(tokenizers["wordpiece"], overflow="mean", prompts=prompts)
+    plain, prompted = recipe.texts([" ".join(words()[:200])] * 2, [None, "query"])
+    before = recipe.texts([""], ["query"])[0].array[:-1]
+    assert (before < 0).all()
+    assert all(np.array_equal(window.array[: len(before)], before) for window in prompted.windows)
+    assert all((window.array >= 0).all() for window in plain.windows)
+    rest = [token for window in prompted.windows for token in window.array[len(before) : -1].tolist()]
+    assert rest == [token for window in plain.windows for token in window.array[1:-1].tolist()]
+    with pytest.raises(TaskError, match="the prompt leaves no room"):
+        made(tokenizers["wordpiece"], overflow="mean", prompts=Prompts({"p": "word " * 40})).texts(["a"], ["p"])
+
+
+def test_a_text_without_end_counts_as_cut_behind_its_last_window(
+    tokenizers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "LONGEST_PART", 1000)
+    item = made(tokenizers["wordpiece"], overflow="mean").texts(["word " * 5000])[0]
+    assert item.truncated
+    assert sum(len(window.array) - 2 for window in item.windows) == 200
+
+
+def test_windows_and_prompts_survive_a_hand_off(tokenizers: dict[str, str]) -> None:
+    prompts = Prompts({"query": "query : "}, pooled=False)
+    recipe = made(tokenizers["wordpiece"], overflow="mean", prompts=prompts)
+    for item in recipe.texts([" ".join(words()[:200]), "short"], ["query", "query"]):
+        windows = [window.array for window in item.windows] or [item.array]
+        numbers = [np.full_like(window, number) for number, window in enumerate(windows, start=1)]
+        taken = recipe.handoff(np.stack([np.concatenate(windows), np.concatenate(numbers)]))
+        assert len(taken.windows) == len(item.windows)
+        found = [window.array for window in taken.windows] or [taken.array]
+        assert all(np.array_equal(one, other) for one, other in zip(found, windows, strict=True))
+
+
+@pytest.mark.parametrize("numbers", [[1, 3, 3], [2, 2, 2], [1, 1, 10**12], [-1, 1, 2]])
+def test_windows_that_are_not_numbered_from_one_on_are_refused(tokenizers: dict[str, str], numbers: list[int]) -> None:
+    with pytest.raises(TaskError, match="neither an attention mask nor windows from 1 on"):
+        made(tokenizers["wordpiece"]).handoff(np.array([[5, 6, 7], numbers]))
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_texts_are_filled_up_where_the_model_reads_that(tokenizers: dict[str, str], left: bool) -> None:
+    recipe = made(tokenizers["wordpiece"], filling=Filling(LIMIT, 7, left=left))
+    short, long = recipe.texts(["one two", "word " * 100])
+    assert (short.cost, len(short.array), long.cost, recipe.length) == (LIMIT, LIMIT, LIMIT, LIMIT)
+    filler = [7] * (LIMIT - 4)
+    text = [101, 2028, 2048, 102]
+    assert short.array.tolist() == (filler + text if left else text + filler)
+    assert np.array_equal(recipe.handoff(np.stack([short.array, np.ones(LIMIT, np.int64)])).array, short.array)

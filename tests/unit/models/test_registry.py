@@ -54,9 +54,9 @@ def test_names_are_in_the_order_of_the_settings() -> None:
 
 def test_resolve_takes_the_named_model_the_default_or_the_only_one() -> None:
     registry = Registry({"a": model(), "b": model(default=True), "only": model("image")})
-    assert registry.resolve("a", "text") == "a"
-    assert registry.resolve(None, "text") == "b"
-    assert registry.resolve(None, "image") == "only"
+    assert registry.resolve("a", "text").queue == "a"
+    assert registry.resolve(None, "text").queue == "b"
+    assert registry.resolve(None, "image").queue == "only"
 
 
 @pytest.mark.parametrize(
@@ -113,15 +113,14 @@ def test_a_backend_names_its_own_bad_setting() -> None:
 
 @pytest.mark.parametrize("backend", ["open_clip", "transformers"])
 def test_a_real_backend_refuses_what_it_does_not_have(backend: str) -> None:
-    kind, other = ("image", "text") if backend == "open_clip" else ("text", "image")
+    kind = "image" if backend == "open_clip" else "text"
     registry = Registry(
         {
-            "kind": model(other, backend=backend),
             "option": model(kind, backend=backend, options={"colour": 1}),
             "seed": model(kind, backend=backend, pretrained="random:x"),
         }
     )
-    for name, field in (("kind", "kind"), ("option", r"options\.colour"), ("seed", "pretrained")):
+    for name, field in (("option", r"options\.colour"), ("seed", "pretrained")):
         with pytest.raises(ConfigError, match=rf"^models\.{name}\.{field}: .+"):
             registry[name]
 
@@ -139,13 +138,65 @@ def test_a_recipe_is_made_once_however_many_threads_ask_first() -> None:
     assert SlowRecipe.made == 1
 
 
+def both(**settings: Any) -> ModelConfig:
+    return ModelConfig.model_validate({"kinds": ["text", "image"], "backend": NULL} | settings)
+
+
+def test_a_model_of_both_kinds_has_two_towers_under_one_name() -> None:
+    registry = Registry({"clip": both(), "words": model()})
+    assert registry.names() == ("clip", "words")
+    assert (registry.names("image"), registry.names("text")) == (("clip",), ("clip", "words"))
+    assert registry.queues() == ("clip (image)", "clip (text)", "words")
+    assert list(registry.backends()) == list(registry.queues())
+    assert [registry[queue].kind for queue in registry.queues()] == ["image", "text", "text"]
+    for kind in ("image", "text"):
+        tower = registry.resolve("clip", kind)  # type: ignore[arg-type]
+        assert (tower.queue, tower.model, tower.kind) == (f"clip ({kind})", "clip", kind)
+        assert registry.tower(tower.queue) is tower
+        assert tower.backend is registry[tower.queue]
+    assert registry.resolve(None, "image").queue == "clip (image)"
+    with pytest.raises(KeyError):
+        registry["clip"]
+
+
+def test_the_length_of_a_models_vectors_is_what_tasks_get_that_ask_for_none() -> None:
+    registry = Registry({"clip": both(options={"dim": 8}, matryoshka=[4, 6], dimensions=6), "words": model()})
+    assert (registry.dim("clip"), registry.dim("words")) == (6, 768)
+    tower = registry.resolve("clip", "text")
+    assert (tower.dimensions(None), tower.dimensions(4)) == (6, 4)
+    with pytest.raises(TaskError, match=r"'clip' does not cut its vectors to 8; known lengths: 4, 6"):
+        tower.dimensions(8)
+
+
+def test_a_name_that_is_anothers_queue_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^models\.clip \(text\)\.name: .* queue of the model 'clip'; rename one"):
+        Registry({"clip": both(), "clip (text)": model()})
+
+
+class OneKind(NullModel):
+    towers = None  # type: ignore[assignment]
+
+
+def test_a_backend_of_one_kind_says_so_and_serves_it() -> None:
+    path = f"{__name__}:OneKind"
+    assert Registry({"one": both(backend=path, kinds=["text"])})["one"].kind == "text"
+    with pytest.raises(ConfigError, match=r"^models\.one\.kinds: .* serves one kind; set kind to image or to text"):
+        Registry({"one": both(backend=path)}).backends()
+
+
+def test_an_unknown_model_is_told_from_one_of_the_other_kind() -> None:
+    registry = Registry({"clip": both(), "words": model()})
+    with pytest.raises(TaskError, match="embeds texts and the task is image; known image models: clip"):
+        registry.resolve("words", "image")
+
+
 def test_producers_and_the_command_line_do_not_pay_for_the_model_libraries() -> None:
     code = """
 import sys
 from legit_embedding.config import Settings
 from legit_embedding.models.registry import Registry
 registry = Registry(Settings().models)
-assert registry.resolve(None, "image") == "eva02-l-14"
+assert registry.resolve(None, "image").queue == "eva02-l-14"
 heavy = {"torch", "torchvision", "open_clip", "timm", "transformers", "tokenizers"} & set(sys.modules)
 assert not heavy, heavy
 """

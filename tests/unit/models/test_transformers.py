@@ -205,19 +205,10 @@ def test_a_text_is_put_into_lower_case_where_sentence_transformers_would(minilm:
     assert upper.array.tolist() == lower.array.tolist()
 
 
-def test_what_a_model_does_after_its_pooling_is_not_left_out_silently(minilm: Path, tmp_path: Path) -> None:
-    folder = copied(minilm, tmp_path)
-    modules = json.loads((folder / "modules.json").read_text())
-    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
-    (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ConfigError, match=r"^models\.m\.name: .*further layers \(Dense\)"):
-        model(folder)
-
-
 def test_a_pooling_that_is_not_ours_is_not_replaced_silently(minilm: Path, tmp_path: Path) -> None:
     folder = copied(minilm, tmp_path)
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
-    with pytest.raises(ConfigError, match=r"^models\.m\.pooling: the model's own pooling is 'max_tokens'; choose one"):
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "attention"}))
+    with pytest.raises(ConfigError, match=r"^models\.m\.pooling: the model's own pooling is 'attention'; choose one"):
         model(folder)
     model(folder, pooling="cls")
 

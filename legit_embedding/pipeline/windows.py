@@ -1,0 +1,107 @@
+"""A text that is longer than its model's limit, on its way through the engine: as many items as it has windows."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from legit_embedding.engine.delivery import Delivery
+from legit_embedding.models.vectors import averaged
+from legit_embedding.pipeline.handoff_processor import HandOffProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from legit_embedding.engine.engine import Engine
+    from legit_embedding.errors import ErrorCode, TaskError
+    from legit_embedding.pipeline.job import Job
+
+
+class Windows:
+    """Stands before the engine: what has windows goes on as these, anything else as it is.
+
+    Args:
+        engine: takes prepared items; what stands in its place in a prep-only worker takes whole jobs.
+    """
+
+    def __init__(self, engine: Engine | HandOffProcessor) -> None:
+        self._engine = engine
+
+    def submit(self, delivery: Job) -> None:
+        """Take over a prepared job."""
+        if isinstance(self._engine, HandOffProcessor) or not delivery.prepared.windows:
+            self._engine.submit(delivery)
+            return
+        gathering = Gathering(delivery)
+        for number in range(len(delivery.prepared.windows)):
+            self._engine.submit(Window(gathering, number))
+
+
+class Gathering:
+    """The windows of one job: it is settled once, when the last one has its vector or the first one has none."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._vectors: list[NDArray[np.float32] | None] = [None] * len(job.prepared.windows)
+        self._left = len(self._vectors)
+        self._over = False
+        self._queue_s = self._compute_s = 0.0
+        self._lock = threading.Lock()
+
+    def put(self, number: int, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
+        """A window's vector; the job is done with the last of them."""
+        with self._lock:
+            self._vectors[number] = vector
+            self._left -= 1
+            self._queue_s = max(self._queue_s, queue_s)
+            self._compute_s = max(self._compute_s, compute_s)
+            if self._left or self._over:
+                return
+            self._over = True
+        job = self.job
+        weights = [window.cost for window in job.prepared.windows]
+        vectors = [found for found in self._vectors if found is not None]
+        mean = averaged(vectors, weights, normalize=job.tower.config.normalize)
+        job.done(mean, self._queue_s, self._compute_s)
+
+    def end(self, settle: Callable[[], None]) -> None:
+        """A window has no vector, so that the job has none either."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        settle()
+
+
+class Window(Delivery):
+    """One window of a job, an item of its own for the engine."""
+
+    __slots__ = ("_gathering", "_number")
+
+    def __init__(self, gathering: Gathering, number: int) -> None:
+        job = gathering.job
+        self._gathering = gathering
+        self._number = number
+        self.model = job.model
+        self.prepared = job.prepared.windows[number]
+        self.deadline = job.deadline
+
+    @property
+    def cancelled(self) -> ErrorCode | None:  # type: ignore[override]
+        """The job's."""
+        return self._gathering.job.cancelled
+
+    def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
+        """Keep the vector for the job."""
+        self._gathering.put(self._number, vector.copy(), queue_s, compute_s)
+
+    def failed(self, error: TaskError) -> None:
+        """Fail the job."""
+        self._gathering.end(lambda: self._gathering.job.failed(error))
+
+    def given_back(self) -> None:
+        """Give the job back."""
+        self._gathering.end(self._gathering.job.given_back)
