@@ -6,13 +6,13 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
-from legit_embedding.pipeline import process as runtime
+from legit_embedding import process
 
 
 @inspect_command()
 def unwritten(state: Any) -> dict[str, int]:  # noqa: ANN401, ARG001 - Celery's signature
     """How many answers are not confirmed at the moment, and in how many commits they are on their way to Redis."""
-    stats = runtime.current().writer.stats()
+    stats = process.current().writer.stats()
     return {"answers": stats.pending, "commits": stats.in_flight}
 
 

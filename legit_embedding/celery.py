@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CONFIG_MODULE_VARIABLE = "CELERY_CONFIG_MODULE"
 DEFAULT_CONFIG_MODULE = "celeryconfig"
-WORKER_STEPS = ("legit_embedding.sources.stream.bootstep:StreamStep", "legit_embedding.pool.suitable:SuitablePool")
+WORKER_STEPS = ("legit_embedding.pool.stream_step:StreamStep", "legit_embedding.pool.suitable:SuitablePool")
 
 
 def _defaults(redis_url: str) -> dict[str, Any]:

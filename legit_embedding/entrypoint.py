@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, shared_task
 from celery.local import Proxy
 
+from legit_embedding import process
 from legit_embedding.errors import ConfigError
-from legit_embedding.pipeline import process as runtime
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import TaskNames
 
-STREAM_STEP = "legit_embedding.sources.stream.bootstep:StreamStep"
+STREAM_STEP = "legit_embedding.pool.stream_step:StreamStep"
 
 
 def names() -> TaskNames:
@@ -29,7 +29,7 @@ def names() -> TaskNames:
         SystemExit: a setting that does not fit, in one line.
     """
     try:
-        return runtime.settings().task_names
+        return process.settings().task_names
     except ConfigError as error:
         # The celery command would print a traceback for any other exception.
         reason = f"legit_embedding: {error}"

@@ -15,9 +15,9 @@ from celery.exceptions import Reject
 from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
+from legit_embedding import process
 from legit_embedding.errors import GivenBackError, TaskError
-from legit_embedding.pipeline import process as runtime
-from legit_embedding.pipeline.job import HandedOver
+from legit_embedding.pipeline.protocols import HandedOver
 from legit_embedding.pool.greenlets import current_owner, wait_for
 from legit_embedding.pool.request import Withdrawn
 from legit_embedding.pool.task_run import PoolJob
@@ -34,6 +34,27 @@ logger = get_logger(__name__)
 PUT_BACK_PAUSE_S = 2.0
 HANDOFF_QUEUE = "legit_handoff_queue"
 """The Celery setting that makes a worker prep-only: the queue where prepared tensors are sent on to."""
+
+
+class FutureCaller:
+    """Lets the body of a task wait for how it ended."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: Future[Written | HandedOver]) -> None:
+        self._future = future
+
+    def written(self, written: Written) -> None:
+        """The body goes on; Celery acknowledges the message when it has returned."""
+        self._future.set_result(written)
+
+    def handed_over(self, handed: HandedOver) -> None:
+        """The body sends the tensor on."""
+        self._future.set_result(handed)
+
+    def given_back(self, error: GivenBackError) -> None:
+        """The body rejects the message for another worker."""
+        self._future.set_exception(error)
 
 
 class EmbeddingTask(Task):
@@ -119,21 +140,15 @@ class EmbeddingTask(Task):
     ) -> Future[Written | HandedOver]:
         self._keep_off_prefork()
         future: Future[Written | HandedOver] = Future()
-
-        def settled(outcome: Written | HandedOver | GivenBackError) -> None:
-            if isinstance(outcome, GivenBackError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
+        caller = FutureCaller(future)
         nodename = None if origin.kind == "local" else self.request.hostname
-        pipeline = runtime.current(prep_only=self._handoff_queue is not None, nodename=nodename)
+        pipeline = process.current(prep_only=self._handoff_queue is not None, nodename=nodename)
         if refusal is not None:
-            pipeline.refuse(raw, origin, refusal, settled)
+            pipeline.refuse(raw, origin, refusal, caller)
             return future
         headers = self._trace_headers() if pipeline.settings.telemetry.traces else None
         expires = self._expires()
-        job = pipeline.submit(raw, origin, settled, accepts=accepts, kind=kind, expires=expires, headers=headers)
+        job = pipeline.submit(raw, origin, caller, accepts=accepts, kind=kind, expires=expires, headers=headers)
         owner = current_owner()
         if isinstance(owner, PoolJob):
             owner.on_withdraw(lambda: pipeline.cancel(job, "expired" if owner.interruption else "revoked"))
@@ -186,7 +201,7 @@ class EmbeddingTask(Task):
 
     def _send_on(self, raw: object, handed: HandedOver, kind: Kind) -> dict[str, Any]:
         """Become the task that embeds what was prepared: the id, and so the result and its callbacks, stay."""
-        names = runtime.settings().task_names
+        names = process.settings().task_names
         task = TaskObject.parse(raw)
         kept = {"task_id", "reply_to", "app", "metadata", "deadline", "dimensions", "return_embedding"}
         message = task.model_dump(include=kept, exclude_defaults=True)

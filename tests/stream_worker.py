@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from threading import Event, Lock, Timer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from legit_embedding.config import StreamConfig
 from legit_embedding.encoding import encode_embedding
@@ -18,6 +18,7 @@ from legit_embedding.redis_io.connection import Backoff
 from legit_embedding.sinks.writer import StreamWriter
 from legit_embedding.sources.stream.source import StreamSource
 from legit_embedding.wire.messages import Address, Embedded, Result
+from tests.told import put
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,6 +36,17 @@ def vector(text: str) -> Embedded:
 
     values = np.full(4, len(text), dtype=np.float32)
     return Embedded("text", "null", 4, "base64_fp32", encode_embedding(values))
+
+
+class EntrySource(StreamSource):
+    """A source that hands whole entries on."""
+
+    def __init__(self, worker: StreamWorker, **options: Any) -> None:
+        self._worker = worker
+        super().__init__(taker=worker, **options)  # type: ignore[arg-type]
+
+    def _submit(self, entry: Entry) -> None:
+        self._worker.submit(entry)
 
 
 class StreamWorker:
@@ -58,7 +70,7 @@ class StreamWorker:
         self.answering = True
         self._lock = Lock()
         self.writer = StreamWriter(config, url, consumer, timeout_s=timeout_s, backoff=QUICK)
-        self.source = StreamSource(config, url, consumer, self.submit, self.room, timeout_s=timeout_s, backoff=QUICK)
+        self.source = EntrySource(self, config=config, url=url, consumer=consumer, timeout_s=timeout_s, backoff=QUICK)
 
     def __enter__(self) -> Self:
         self.writer.start()
@@ -95,7 +107,7 @@ class StreamWorker:
             self.answer(entry, entry.error or vector(str(entry.raw.get("text"))))
 
     def answer(self, entry: Entry, outcome: Embedded | TaskError) -> None:
-        self.writer.put(Result(Address.read(entry.raw, entry.origin.id), entry.origin, outcome), self.settled)
+        put(self.writer, Result(Address.read(entry.raw, entry.origin.id), entry.origin, outcome), self.settled)
 
     def answer_all(self) -> None:
         self.answering = True

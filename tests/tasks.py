@@ -10,9 +10,9 @@ import time
 import psutil
 from redis import Redis
 
+from legit_embedding import process as legit_process
 from legit_embedding.celery import app
 from legit_embedding.config import get_settings
-from legit_embedding.pipeline import process as runtime
 
 
 @app.task
@@ -87,7 +87,7 @@ def hold(key, name):
 @app.task
 def end_the_writer():
     """As a fault of its thread would."""
-    runtime.current().writer.close()
+    legit_process.current().writer.close()
 
 
 @app.task

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from celery.worker import state
 from redis.exceptions import RedisError
 
+from legit_embedding import process
 from legit_embedding.broker.envelope import MalformedError, check_body, check_task, task_id
 from legit_embedding.errors import TaskError
-from legit_embedding.pipeline import process as runtime
+from legit_embedding.pipeline.protocols import OnOutcome
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -134,13 +135,13 @@ class MalformedMessages:
         headers, properties, args, kwargs = _parts_of(_loads(text))
         name = headers.get("task")
         task = self._consumer.app.tasks.get(name) if isinstance(name, str) else None
-        if not isinstance(task, EmbeddingTask) or not runtime.is_running():
+        if not isinstance(task, EmbeddingTask) or not process.is_running():
             return
         call = task.read_call(args, kwargs)
         celery_id = _readable(headers.get("id")) or _readable(properties.get("correlation_id"))
         for raw, origin in zip(call.raws, call.origins(celery_id or ""), strict=True):
             if origin.id or (isinstance(raw, dict) and _readable(raw.get("task_id"))):
-                runtime.current().refuse(raw, origin, error, _ignore)
+                process.current().refuse(raw, origin, error, OnOutcome(_ignore))
 
     @staticmethod
     def _log(queue: str, why: Exception, text: str) -> None:

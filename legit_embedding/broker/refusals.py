@@ -12,8 +12,9 @@ from celery.utils.log import get_logger
 from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import ContentDisallowed, DecodeError
 
+from legit_embedding import process
 from legit_embedding.errors import GivenBackError, TaskError
-from legit_embedding.pipeline import process as runtime
+from legit_embedding.pipeline.protocols import OnOutcome
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from kombu.message import Message
 
-    from legit_embedding.pipeline.job import Outcome
+    from legit_embedding.pipeline.protocols import HandedOver
+    from legit_embedding.wire.messages import Written
 
 logger = get_logger(__name__)
 
@@ -71,7 +73,7 @@ class Refusals(bootsteps.StartStopStep):
         fields = _headers(message) or body
         name = fields.get("task") if isinstance(fields, dict) else None
         task = self._consumer.app.tasks.get(name) if isinstance(name, str) else None
-        if not isinstance(task, EmbeddingTask) or not isinstance(fields, dict) or not runtime.is_running():
+        if not isinstance(task, EmbeddingTask) or not isinstance(fields, dict) or not process.is_running():
             return False
         refusal = TaskError("invalid_task", _detail(message, error))
         logger.error("A message for %s was refused: %s", name, refusal.detail)
@@ -80,7 +82,7 @@ class Refusals(bootsteps.StartStopStep):
         call = task.read_call(*_arguments(message))
         waiting = set(range(len(call.raws)))
 
-        def answered(index: int, outcome: Outcome) -> None:
+        def answered(index: int, outcome: Written | HandedOver | GivenBackError) -> None:
             if isinstance(outcome, GivenBackError):
                 self._settle(message.reject_log_error, requeue=True)
                 return
@@ -90,7 +92,7 @@ class Refusals(bootsteps.StartStopStep):
                 self._settle(message.ack_log_error)
 
         for index, (raw, origin) in enumerate(zip(call.raws, call.origins(celery_id), strict=True)):
-            runtime.current().refuse(raw, origin, refusal, partial(answered, index))
+            process.current().refuse(raw, origin, refusal, OnOutcome(partial(answered, index)))
         if not call.raws:
             self._settle(message.ack_log_error)
         signals.task_rejected.send(sender=self._consumer, message=message, exc=error)

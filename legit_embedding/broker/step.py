@@ -13,12 +13,12 @@ from celery.worker.consumer.tasks import Tasks
 from celery.worker.state import maybe_shutdown
 from kombu.transport import redis as redis_transport
 
+from legit_embedding import process
 from legit_embedding.broker.acks import run_ready_acknowledgements
 from legit_embedding.broker.fetch import MessageFetcher
 from legit_embedding.broker.malformed import MalformedMessages
 from legit_embedding.broker.ordinary import OrdinaryMessages
 from legit_embedding.dead_letter.messages import DeadMessages
-from legit_embedding.pipeline import process as runtime
 from legit_embedding.redis_io.connection import Backoff, explain
 from legit_embedding.redis_io.health import Outage
 
@@ -58,7 +58,7 @@ class BrokerStep(bootsteps.StartStopStep):
         self._settling = Outage("settling messages at the broker")
         self._backoff = Backoff()
         self._refused = self._failures = 0
-        settings = runtime.settings()
+        settings = process.settings()
         consumes = settings.streams.consume
         self._malformed = MalformedMessages(
             parent, DeadMessages(settings.redis_url, settings.streams.dead_letter) if consumes else None
@@ -72,9 +72,9 @@ class BrokerStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:  # noqa: ANN401
         """Called for each connection, before its first message is taken."""
-        if runtime.is_running():
+        if process.is_running():
             for outage in (self._taking, self._settling):
-                runtime.current().watch(outage)
+                process.current().watch(outage)
         channel = parent.task_consumer.channel
         if not isinstance(channel, redis_transport.Channel):
             self._taking.over()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery.worker.control import nok, ok
 
+from legit_embedding import process
 from legit_embedding.engine.engine import Engine
-from legit_embedding.pipeline import process as runtime
-from legit_embedding.pipeline.snapshot import read
+from legit_embedding.pipeline.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,21 +45,21 @@ def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # no
         words: as on the command line: a model, and changes like ``weight=2``.
         named: the same from a program: ``model``, and any of ``weight``, ``linger_ms`` and ``max_batch``.
     """
-    if not runtime.is_running():
+    if not process.is_running():
         return nok("this worker has no pipeline yet")
-    pipeline = runtime.current()
+    pipeline = process.current()
     if not words and not named:
         return ok(report(pipeline))
     if not (isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)):
         return nok("words: expected a list of text: a model, and changes like weight=2")
-    if not isinstance(pipeline.engine, Engine):
+    if not isinstance(pipeline.processor, Windows):
         return nok("a prep-only worker batches nothing")
     try:
         model, changes = _understood(pipeline, words, named)
     except _RefusedError as refusal:
         return nok(str(refusal))
     for field, value in changes.items():
-        _APPLY[field](pipeline.engine, model, value)
+        _APPLY[field](pipeline.processor.engine, model, value)
     logger.warning("Changed by remote control: %s of %s", ", ".join(f"{k}={v}" for k, v in changes.items()), model)
     _widen_prefetch(worker)
     return ok(report(pipeline)["models"][model])
@@ -67,16 +67,16 @@ def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # no
 
 def report(pipeline: Pipeline) -> dict[str, Any]:
     """How things stand, for people and for JSON."""
-    reading = read(pipeline)
-    engine = reading.engine
+    snapshot = pipeline.snapshot()
+    engine = snapshot.engine
     return {
-        "in_flight": reading.in_flight,
+        "in_flight": snapshot.in_flight,
         "device_busy": round(engine.busy, 3) if engine is not None else 0.0,
         "memory_used_bytes": engine.memory.used if engine is not None else 0,
         "memory_free_bytes": engine.memory.free if engine is not None else 0,
         "models": {
-            name: {"waiting_for_prep": waiting} | (_model(reading.models[name]) if name in reading.models else {})
-            for name, waiting in reading.prep_waiting.items()
+            name: {"waiting_for_prep": waiting} | (_model(snapshot.models[name]) if name in snapshot.models else {})
+            for name, waiting in snapshot.prep_waiting.items()
         },
     }
 

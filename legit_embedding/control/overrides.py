@@ -8,9 +8,9 @@ from celery.utils.functional import maybe_list
 from celery.worker import control, state
 from celery.worker.control import Panel, nok
 
+from legit_embedding import process
 from legit_embedding.control.batching import batching
 from legit_embedding.control.checked import CHECKS, checked
-from legit_embedding.pipeline import process as runtime
 from legit_embedding.pool.request import EmbeddingRequest
 
 
@@ -31,7 +31,7 @@ def revoke(worker: Any, task_id: str | list[str], terminate: bool = False, signa
 
 def ping(worker: Any, **_: Any) -> Any:  # noqa: ANN401
     """Celery's own ``pong`` from a worker that is well, and what is wrong from one that is not."""
-    presence = runtime.presence()
+    presence = process.heartbeat()
     state, problems = presence.state() if presence is not None else ("running", [])
     return nok(f"unhealthy: {'; '.join(problems)}") if state == "unhealthy" else control.ping(worker)
 

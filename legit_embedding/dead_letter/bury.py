@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ClusterCrossSlotError
 
@@ -14,7 +14,7 @@ from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import wire
 from legit_embedding.sinks.routing import Router
 from legit_embedding.wire import json_text
-from legit_embedding.wire.messages import Address, Result
+from legit_embedding.wire.messages import Address, Result, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,23 @@ _MOST_ARGUMENTS = 7000
 """Lua cannot pass more to one call."""
 
 SCRIPT = Script(files(__package__).joinpath("bury.lua").read_text(encoding="utf-8"))
+
+
+class _Nobody:
+    """Waits for no answer: that of a buried task is written in the same step."""
+
+    def written(self, written: Written) -> None:
+        """Nobody is told."""
+
+    def unwritten(self, reason: str) -> None:
+        """Nobody is told."""
+
+    def task_object(self) -> dict[str, Any]:
+        """The dead letter has the entry's own fields."""
+        return {}
+
+
+NOBODY = _Nobody()
 
 
 class DeadLetter:
@@ -64,7 +81,7 @@ class DeadLetter:
         detail = f"it was delivered {entry.deliveries} times, and no worker lived to answer it"
         dead: list[Argument] = [*fields, *self._epitaph(MAX_DELIVERIES, detail, entry.deliveries, entry.origin)]
         address = Address.read(entry.raw, entry.origin.id, self._config.max_metadata_bytes)
-        answer = Answer.of(Result(address, entry.origin, _error(detail)), lambda _: None)
+        answer = Answer.of(NOBODY, Result(address, entry.origin, _error(detail)))
         answer.route(self._router)
         answer_fields = _flat({name: wire(value) for name, value in answer.fields(self._worker).items()})
         at_once = self._at_once if len(dead) < _MOST_ARGUMENTS else self._in_turn
@@ -104,7 +121,7 @@ class DeadLetter:
 
     @staticmethod
     def _payload(answer: Answer) -> list[Argument]:
-        task = answer.task() if answer.task is not None else {"task_id": answer.result.address.task_id}
+        task = answer.job.task_object()
         return [PAYLOAD, wire(json_text.dumps(task))]
 
     async def _at_once(

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
 
-from legit_embedding.cli.shared.entries import FIRST, newest, text
+from legit_embedding.redis_io.entries import FIRST, newest, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import redis
 
-    from legit_embedding.cli.shared.entries import Entry
     from legit_embedding.config import StreamConfig
+    from legit_embedding.redis_io.entries import Entry
 
 PAGE = 50
 """Entries a step: each may carry an image, and the server does nothing else meanwhile."""

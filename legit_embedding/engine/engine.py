@@ -15,7 +15,7 @@ from legit_embedding.engine.model_queue import ModelQueue
 from legit_embedding.engine.outcomes import CANCELLED, Outcomes
 from legit_embedding.engine.recovery import is_lost
 from legit_embedding.engine.sizing import load as startup
-from legit_embedding.engine.stats import EngineStats
+from legit_embedding.engine.stats import EngineStats, Progress
 from legit_embedding.errors import ConfigError, ErrorCode, TaskError
 
 if TYPE_CHECKING:
@@ -157,9 +157,9 @@ class Engine:
         """Whether the models are ready and the loop runs."""
         return self._loop.running
 
-    def healthy(self, max_stall_s: float) -> bool:
-        """Whether the loop runs, and neither it nor the device has been without progress for longer than this."""
-        return self.alive() and self._loop.stalled_for(time.monotonic()) <= max_stall_s
+    def progress(self) -> Progress:
+        """Whether the loop runs, and for how long it or the device has been without progress."""
+        return Progress(self.alive(), self._loop.stalled_for(time.monotonic()))
 
     def set_weight(self, model: str, weight: float) -> None:
         """Change a model's share of device time from now on."""

@@ -18,6 +18,15 @@ _WINDOW_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """Whether a loop gets on."""
+
+    alive: bool
+    stalled_s: float
+    """For how long nothing has moved, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """The device's memory, in bytes, when the loop last looked."""
 

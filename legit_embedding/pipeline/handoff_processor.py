@@ -1,4 +1,4 @@
-"""The end of the river in a prep-only worker: tensors for another worker's device."""
+"""The processor of a prep-only worker: tensors for another worker's device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from legit_embedding.pipeline.job import HandedOver
+from legit_embedding.pipeline.protocols import HandedOver
 
 if TYPE_CHECKING:
     from legit_embedding.errors import ErrorCode
@@ -17,7 +17,7 @@ _LARGEST_BATCH = 64
 
 
 class HandOffProcessor:
-    """Stands where the engine stands, and writes prepared items to the hand-off directory."""
+    """Writes prepared items to the hand-off directory."""
 
     def __init__(self, handoffs: HandOffDirectory) -> None:
         self._handoffs = handoffs
@@ -26,14 +26,14 @@ class HandOffProcessor:
         """Nothing to load: a prep-only worker has no model."""
 
     def submit(self, delivery: Job) -> None:
-        """Write the item and settle its job with the path."""
+        """Write the item, and tell its job where."""
         array = delivery.prepared.array
         if delivery.kind == "text":
             windows = [window.array for window in delivery.prepared.windows] or [array]
             numbers = [np.full_like(window, number) for number, window in enumerate(windows, start=1)]
             array = np.stack([np.concatenate(windows), np.concatenate(numbers)])
         path = self._handoffs.write(array)
-        delivery.settle(HandedOver(path, delivery.tower.model, delivery.prepared.truncated))
+        delivery.handed_over(HandedOver(path, delivery.tower.model, delivery.prepared.truncated))
 
     def has_room(self, model: str) -> bool:  # noqa: ARG002 - the engine's signature
         """A directory has no accumulator."""
@@ -45,6 +45,12 @@ class HandOffProcessor:
     def largest_batch(self) -> int:
         """What keeps the prep threads busy."""
         return _LARGEST_BATCH
+
+    def stats(self) -> None:
+        """Nothing is computed here."""
+
+    def progress(self) -> None:
+        """There is no loop that could stop."""
 
     def info(self) -> dict[str, Any]:
         """Nothing is batched here."""

@@ -5,26 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from legit_embedding.encoding import ENCODING, encode_finite
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.models.vectors import shortened
-from legit_embedding.wire.messages import Embedded, Result, Timings
+from legit_embedding.pipeline.task_counts import UNKNOWN
+from legit_embedding.wire.messages import Address, Embedded, Result, Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from legit_embedding.config import Kind
     from legit_embedding.models.tower import Tower
-    from legit_embedding.telemetry.traces import Trace
-    from legit_embedding.wire.messages import Address, HandOff, Origin, TaskObject, Written
+    from legit_embedding.pipeline.protocols import Caller, HandedOver, Sink, Trace
+    from legit_embedding.wire.messages import HandOff, Origin, TaskObject, Written
 
 
 logger = logging.getLogger(__name__)
@@ -34,29 +33,33 @@ _once = threading.Lock()
 _LONGEST_CAUSE = 300
 
 
-@dataclass(frozen=True, slots=True)
-class HandedOver:
-    """What a prep-only worker ends with: a tensor in the hand-off directory, for another worker to embed."""
+class Book(Protocol):
+    """Keeps account of jobs."""
 
-    path: Path
-    model: str
-    truncated: bool
+    def answered(self, job: Job, written: Written) -> None:
+        """A job's answer is confirmed; its caller is told next."""
 
+    def unwritten(self, job: Job, reason: str) -> None:
+        """A job's answer is written nowhere: give it back, in good time."""
 
-Outcome: TypeAlias = "Written | HandedOver | GivenBackError"
-Settled: TypeAlias = "Callable[[Outcome], None]"
+    def closed(self) -> None:
+        """A job's caller has been told."""
 
 
 class Job(Delivery):
     """A task from its submission to its confirmed answer.
 
-    It is settled exactly once: with a `Written` answer (good or bad), a `HandedOver` tensor, or a `GivenBackError`.
-    The first answer counts, whatever else is reported later; an answer that cannot be passed on gives the task back.
+    The way back is read top to bottom: a processor calls `done` or `failed`; the sink is given the answer, and calls
+    `written`; the caller is told, and acknowledges. The first answer counts, whatever else is reported later, and the
+    caller is told once; an answer that cannot be passed on gives the task back.
     """
 
     __slots__ = (
-        "_answer",
-        "_settled",
+        "_book",
+        "_caller",
+        "_is_answered",
+        "_is_closed",
+        "_sink",
         "address",
         "attempts",
         "dimensions",
@@ -68,9 +71,6 @@ class Job(Delivery):
         "work",
     )
 
-    _answer: Callable[[Job, Result], None] | None
-    _settled: Settled | None
-
     kind: Kind
     tower: Tower
     """What embeds it; `model` is the tower's queue."""
@@ -81,20 +81,21 @@ class Job(Delivery):
     trace: Trace | None
     """Where its spans are kept; None unless ``telemetry.traces`` is on."""
 
-    def __init__(
-        self, address: Address, origin: Origin, answer: Callable[[Job, Result], None], settled: Settled
-    ) -> None:
-        self.address = address
+    def __init__(self, origin: Origin, caller: Caller, sink: Sink, book: Book) -> None:
+        self.address = Address(origin.id)
         self.origin = origin
+        self.model = UNKNOWN
         self.attempts = 0
         self.prep_s = 0.0
         self.work = None
         self.trace = None
         self.cancelled = None
-        self.dimensions = None
         self.deadline = None
-        self._answer = answer
-        self._settled = settled
+        self._caller = caller
+        self._sink = sink
+        self._book = book
+        self._is_answered = False
+        self._is_closed = False
 
     def take(self, work: TaskObject | HandOff, expires: float | None = None) -> None:
         """Take the valid task on; `expires` is the source's own deadline, in Unix seconds."""
@@ -128,11 +129,11 @@ class Job(Delivery):
             self.crashed("encoding the vector", error)
             return
         timings = Timings(_ms(self.prep_s), _ms(queue_s), _ms(compute_s))
-        self._pass_on(Result(self.address, self.origin, outcome, timings))
+        self._answer(Result(self.address, self.origin, outcome, timings))
 
     def failed(self, error: TaskError) -> None:
         """Pass a bad answer on to the sink."""
-        self._pass_on(Result(self.address, self.origin, error, Timings(prep_ms=_ms(self.prep_s))))
+        self._answer(Result(self.address, self.origin, error, Timings(prep_ms=_ms(self.prep_s))))
 
     def crashed(self, doing: str, error: BaseException) -> None:
         """Answer what nobody foresaw, and say so in the log."""
@@ -141,16 +142,29 @@ class Job(Delivery):
         self.failed(TaskError("model_failed", f"{doing} failed: {cause}"))
 
     def given_back(self) -> None:
-        """Leave the task to its source, unanswered."""
-        self.settle(GivenBackError("the worker stopped before the task was embedded"))
+        """Leave the task to its caller, unanswered."""
+        self.give_back("the worker stopped before the task was embedded")
 
-    def settle(self, outcome: Outcome) -> None:
-        """Tell the source how the task ended; only the first time counts."""
-        with _once:
-            settled, self._settled = self._settled, None
-            self._answer = None
-        if settled is not None:
-            settled(outcome)
+    def give_back(self, reason: str) -> None:
+        """As `given_back`, for another reason."""
+        self._close(self._caller.given_back, GivenBackError(reason))
+
+    def handed_over(self, handed: HandedOver) -> None:
+        """Another worker embeds what was prepared here."""
+        self._close(self._caller.handed_over, handed)
+
+    def written(self, written: Written) -> None:
+        """The sink's word that the answer is confirmed."""
+        try:
+            self._book.answered(self, written)
+        except Exception:
+            logger.exception("Task %r is answered; what is to be done then failed", self.address.task_id)
+        finally:
+            self._close(self._caller.written, written)
+
+    def unwritten(self, reason: str) -> None:
+        """The sink's word that the answer is written nowhere."""
+        self._book.unwritten(self, reason)
 
     def task_object(self) -> dict[str, Any]:
         """The task as far as it was understood, for whoever keeps what could not be answered."""
@@ -177,16 +191,29 @@ class Job(Delivery):
             windows=len(self.prepared.windows),
         )
 
-    def _pass_on(self, result: Result) -> None:
+    def _answer(self, result: Result) -> None:
         with _once:
-            answer, self._answer = self._answer, None
-        if answer is None:
+            is_first, self._is_answered = not (self._is_answered or self._is_closed), True
+        if not is_first:
             return
         try:
-            answer(self, result)
+            self._sink.put(self, result)
         except Exception as error:
             logger.exception("Task %r: its answer could not be passed on; it is given back", self.address.task_id)
-            self.settle(GivenBackError(f"the task's answer could not be passed on: {type(error).__name__}"))
+            self.give_back(f"the task's answer could not be passed on: {type(error).__name__}")
+
+    def _close(self, tell: Callable[[Any], None], outcome: Written | HandedOver | GivenBackError) -> None:
+        """Tell the caller how the task ended; only the first time counts."""
+        with _once:
+            is_first, self._is_closed = not self._is_closed, True
+        if not is_first:
+            return
+        try:
+            tell(outcome)
+        except Exception:
+            logger.exception("The source of task %r failed when told how it ended", self.address.task_id)
+        finally:
+            self._book.closed()
 
 
 def _ms(seconds: float) -> int:

@@ -1,20 +1,20 @@
-"""The river, assembled: prep, engine and sink of one process, and the way of a task through them."""
+"""The parts of one process, assembled, and the way of a task into them."""
 
 from __future__ import annotations
 
 import logging
-import threading
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from legit_embedding.engine.engine import Engine
-from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.errors import TaskError
 from legit_embedding.models.registry import Registry
-from legit_embedding.parking import Parking
+from legit_embedding.pipeline.accounts import Accounts
+from legit_embedding.pipeline.backpressure import Backpressure
 from legit_embedding.pipeline.handoff_processor import HandOffProcessor
 from legit_embedding.pipeline.job import Job
+from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
-from legit_embedding.pipeline.task_counts import MODEL_FAULTS, UNKNOWN, Tally
+from legit_embedding.pipeline.snapshot import Phase, Snapshot, together
 from legit_embedding.pipeline.windows import Windows
 from legit_embedding.prep.content import ContentReader
 from legit_embedding.prep.cuda_guard import forbid_cuda_in_process
@@ -23,32 +23,31 @@ from legit_embedding.prep.handoff import HandOffDirectory
 from legit_embedding.prep.images.slow_decoders import DECODERS
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.telemetry.traces import make_tracer
 from legit_embedding.wire.messages import Address, HandOff, TaskObject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import threading
+    from collections.abc import Callable, Iterator, Mapping
 
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
-    from legit_embedding.pipeline.job import Outcome, Settled
+    from legit_embedding.pipeline.protocols import Caller, Processor, Source, Tracer
     from legit_embedding.redis_io.health import Outage
-    from legit_embedding.sources.stream.source import StreamSource
-    from legit_embedding.wire.messages import Origin, Result, Written
+    from legit_embedding.wire.messages import Origin
 
 logger = logging.getLogger(__name__)
 
 TEXTS_AT_ONCE = 32
 """How many waiting texts a prep thread tokenises together."""
 GATHER_S = 0.005
-"""How long a prep thread lets more texts come when they come in quick succession."""
+"""How long a prep thread lets more texts come when they come in quick succession, in seconds."""
 LEAST_PREFETCH = 256
 CLOSE_S = 5.0
 """How long results that are being written may take when the pipeline stops, in seconds."""
 
 
 class Pipeline:
-    """Takes tasks from any source and settles each with a confirmed answer.
+    """Takes tasks from any source and tells each one's caller once how it ended.
 
     Args:
         settings: the process's settings.
@@ -56,6 +55,7 @@ class Pipeline:
         threads: how many prep threads.
         prep_only: prepare tensors for another worker instead of embedding them.
         on_fatal: called once, from an engine thread, when the device is broken for good.
+        tracer: begins a trace per task; None for no traces.
     """
 
     def __init__(
@@ -66,54 +66,44 @@ class Pipeline:
         *,
         prep_only: bool = False,
         on_fatal: Callable[[BaseException], None] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
         self.worker = worker
         self.prep_only = prep_only
         self.registry = Registry(settings.models)
-        self.tally = Tally(self.registry.queues())
-        self._tracer = make_tracer(worker) if settings.telemetry.traces else None
-        self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._wake_all)
+        self.phase: Phase = "starting"
+        self.watched: list[threading.Thread] = []
+        """Threads of others that the pipeline cannot do without."""
+        self.outages: list[Outage] = []
+        """Links of others that the pipeline's tasks come by."""
+        self._tracer = tracer
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
-        self._handoffs = HandOffDirectory(settings.handoff_dir)
-        self.engine: Engine | HandOffProcessor = (
-            HandOffProcessor(self._handoffs)
-            if prep_only
-            else Engine(
-                self.registry.backends(),
-                settings.engine,
-                settings.device,
-                settings.precision,
-                on_room=self._wake,
-                on_fatal=on_fatal,
-            )
-        )
+        handoffs = HandOffDirectory(settings.handoff_dir)
+        self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._room_for_all)
+        self.processor: Processor = HandOffProcessor(handoffs) if prep_only else Windows(self._engine(on_fatal))
+        self._parking = Parking(settings.streams.claim_idle_ms / 1000)
+        most = settings.engine.max_in_flight
+        self._accounts = Accounts(self.registry.names(), handoffs, self._parking, most, on_room=self._room_for_sources)
+        self._room = Backpressure(most, lambda: self._accounts.in_flight, self.writer, self.processor.has_room)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(
                 ContentReader(self._fetcher, settings.fetch, settings.image_roots),
-                self._handoffs,
+                handoffs,
                 self.registry.recipe,
-                Windows(self.engine),
+                self.processor,
                 self._retry,
                 settings.fetch.max_pixels,
-                self.tally.prepared,
+                self._accounts.counts.prepared,
             ),
-            has_room=self._has_room,
+            has_room=self._room.for_prep,
             threads=threads,
             on_crash=_answer_crash,
             batch=self._prep_batch,
             gather_s=GATHER_S,
         )
-        self.phase: Literal["starting", "running", "stopping"] = "starting"
-        self.sources: list[StreamSource] = []
-        self.watched: list[threading.Thread] = []
-        """Threads of others that the pipeline cannot do without."""
-        self.outages: list[Outage] = []
-        """Links of others that the pipeline's tasks come by."""
-        self._changed = threading.Condition()
-        self._parking = Parking(settings.streams.claim_idle_ms / 1000)
-        self._in_flight = 0
+        self._room.prep_is(self.stage.wake)
 
     def start(self) -> None:
         """Load the models; the pipeline takes tasks when this returns.
@@ -124,7 +114,7 @@ class Pipeline:
         if self.prep_only:
             forbid_cuda_in_process()
         self.writer.start()
-        self.engine.start()
+        self.processor.start()
         self.stage.start()
         self.phase = "running"
 
@@ -132,7 +122,7 @@ class Pipeline:
         self,
         raw: object,
         origin: Origin,
-        settled: Settled,
+        caller: Caller,
         *,
         accepts: type[TaskObject] | type[HandOff] = TaskObject,
         kind: Kind | None = None,
@@ -144,13 +134,13 @@ class Pipeline:
         Args:
             raw: what the producer sent, as JSON gave it.
             origin: what brought it.
-            settled: called exactly once, from one of the pipeline's threads; must be quick and not raise.
+            caller: told exactly once how the task ended.
             accepts: which wire object it has to be.
             kind: the kind that the entrypoint takes; None for either.
             expires: Unix time after which the source no longer wants the answer, beside the task's own deadline.
             headers: the message's, for the producer's trace context; without them the task's own fields may have it.
         """
-        job = self._job(origin, settled)
+        job = self._accept(origin, caller)
         try:
             self._read_address(job, raw)
             if self._tracer is not None:
@@ -164,9 +154,9 @@ class Pipeline:
             job.crashed("taking the task", error)
         return job
 
-    def refuse(self, raw: object, origin: Origin, error: TaskError, settled: Settled) -> None:
+    def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error without looking at it further."""
-        job = self._job(origin, settled)
+        job = self._accept(origin, caller)
         try:
             self._read_address(job, raw)
         except Exception as problem:  # noqa: BLE001
@@ -177,20 +167,23 @@ class Pipeline:
     def cancel(self, job: Job, code: ErrorCode) -> None:
         """Answer a task with this code unless its vector is already being written."""
         job.cancelled = code
-        self.engine.cancel(job, code)
+        self.processor.cancel(job, code)
 
     @property
     def in_flight(self) -> int:
-        """Tasks taken over and not yet settled."""
-        return self._in_flight
+        """Tasks accepted and not yet closed."""
+        return self._accounts.in_flight
 
     def room(self) -> int:
-        """How many more tasks a source may read."""
-        if self.writer.results_full or not self.writer.has_room():
-            return 0
-        return self.settings.engine.max_in_flight - self._in_flight
+        """How many more tasks a source may bring."""
+        return self._room.for_sources()
 
-    def add_source(self, source: StreamSource) -> None:
+    @property
+    def sources(self) -> list[Source]:
+        """What brings tasks besides Celery."""
+        return self._room.sources
+
+    def add_source(self, source: Source) -> None:
         """Start a source that feeds this pipeline; it is stopped with it."""
         source.start()
         # Not before: a source whose thread does not run counts as dead.
@@ -204,8 +197,9 @@ class Pipeline:
     def stop_reading(self) -> None:
         """Stop every source at once; what they have read is still finished."""
         self.phase = "stopping"
+        self._room.is_stopping = True
         self._parking.open()
-        self._wake()
+        self._room.prep_changed()
         for source in self.sources:
             source.stop_reading()
 
@@ -215,7 +209,7 @@ class Pipeline:
 
         Twice the largest batch, and no fewer than a mix of quick and slow models needs for the quick ones to be in it.
         """
-        return min(self.settings.engine.max_in_flight, max(LEAST_PREFETCH, 2 * self.engine.largest_batch()))
+        return min(self.settings.engine.max_in_flight, max(LEAST_PREFETCH, 2 * self.processor.largest_batch()))
 
     def dead_thread(self) -> str | None:
         """The name of a thread that should be running and is not."""
@@ -232,9 +226,24 @@ class Pipeline:
         self.stage.resize(threads)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every task is settled; False when the timeout came first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._in_flight == 0, timeout)
+        """Wait until every task is closed; False when the timeout came first."""
+        return self._accounts.wait_for_all(timeout)
+
+    def snapshot(self) -> Snapshot:
+        """Every counter and every state at this moment; takes no lock for long."""
+        counts = self._accounts.counts
+        return Snapshot.now(
+            phase=self.phase,
+            dead_thread=self.dead_thread(),
+            progress=self.processor.progress(),
+            faults=tuple(self._faults()),
+            in_flight=self.in_flight,
+            prep_waiting={queue: self.stage.waiting(queue) for queue in self.registry.queues()},
+            engine=self.processor.stats(),
+            writer=self.writer.stats(),
+            source=together([source.stats() for source in self.sources]),
+            counts=counts,
+        )
 
     def stop(self) -> None:
         """Stop all the threads. Answers that are being written get `CLOSE_S`; every other task is given back."""
@@ -242,7 +251,7 @@ class Pipeline:
         give_back(self.stage.take_back())
         self.stage.close(CLOSE_S)
         give_back(self.stage.take_back())
-        self.engine.close(give_back=True, timeout=CLOSE_S)
+        self.processor.close(give_back=True, timeout=CLOSE_S)
         self.writer.close(CLOSE_S)
         for source in self.sources:
             source.close(CLOSE_S)
@@ -253,7 +262,7 @@ class Pipeline:
 
     def info(self) -> dict[str, Any]:
         """What ``celery inspect stats`` and Flower's pool page show."""
-        return self.engine.info() | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
+        return self.processor.info() | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
     def _admit(self, job: Job, kind: Kind | None) -> None:
         if job.address.fault is not None:
@@ -272,78 +281,51 @@ class Pipeline:
         # Texts gain from being tokenised together; an image may have to be downloaded first.
         return TEXTS_AT_ONCE if self.registry.tower(model).kind == "text" else 1
 
-    def _has_room(self, model: str) -> bool:
-        # What was taken before the results were full waits too, unless the worker is stopping: it is bounded.
-        full = self.writer.results_full and self.phase != "stopping"
-        return not full and self.writer.has_room() and self.engine.has_room(model)
-
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
-        self.tally.prep_retried(model)
+        self._accounts.counts.prep_retried(model)
         self.stage.submit_later(model, job, delay_s)
 
-    def _wake(self) -> None:
-        self.stage.wake()
-
-    def _wake_all(self) -> None:
-        self._wake()
-        self._wake_sources()
-
-    def _wake_sources(self) -> None:
-        for source in self.sources:
-            source.wake()
-
-    def _answer(self, job: Job, result: Result) -> None:
-        self.writer.put(result, partial(self._written, job), partial(self._unwritten, job), job.task_object)
-
-    def _written(self, job: Job, written: Written) -> None:
-        try:
-            self._account(job, written)
-        except Exception:
-            logger.exception("Task %r is answered; what is to be done then failed", job.address.task_id)
-        finally:
-            job.settle(written)
-
-    def _unwritten(self, job: Job, reason: str) -> None:
-        """Leave a task whose answer nothing takes to its source; not at once, or it would be back at once."""
-        self._parking.put(partial(job.settle, GivenBackError(f"the answer is written nowhere: {reason}")))
-
-    def _account(self, job: Job, written: Written) -> None:
-        if isinstance(job.work, HandOff) and not isinstance(written.result.outcome, TaskError):
-            self._handoffs.remove(job.work.path)
-        # A task that does not fit has no model.
-        model, result = getattr(job, "model", UNKNOWN), written.result
-        self.tally.answered(model, result)
-        if job.trace is not None:
-            job.trace.end(job.address.task_id, model, result.outcome)
-        if isinstance(result.outcome, TaskError):
-            _log(result.outcome, result.address.task_id, model)
-
-    def _job(self, origin: Origin, settled: Settled) -> Job:
-        with self._changed:
-            self._in_flight += 1
-        return Job(Address(origin.id), origin, self._answer, partial(self._settle, settled))
+    def _accept(self, origin: Origin, caller: Caller) -> Job:
+        self._accounts.opened()
+        return Job(origin, caller, self.writer, self._accounts)
 
     def _read_address(self, job: Job, raw: object) -> None:
         job.address = Address.read(raw, job.origin.id, self.settings.streams.max_metadata_bytes)
 
-    def _settle(self, settled: Settled, outcome: Outcome) -> None:
-        try:
-            settled(outcome)
-        except Exception:
-            logger.exception("The source of a task failed when told how it ended")
-        finally:
-            with self._changed:
-                self._in_flight -= 1
-                if self._in_flight == 0:
-                    self._changed.notify_all()
-            if self._in_flight + 1 >= self.settings.engine.max_in_flight:
-                self._wake_sources()
+    def _engine(self, on_fatal: Callable[[BaseException], None] | None) -> Engine:
+        settings = self.settings
+        return Engine(
+            self.registry.backends(),
+            settings.engine,
+            settings.device,
+            settings.precision,
+            on_room=self._room_for_prep,
+            on_fatal=on_fatal,
+        )
 
+    def _room_for_prep(self) -> None:
+        self._room.prep_changed()
 
-def _log(error: TaskError, task_id: str, model: str) -> None:
-    level = logging.ERROR if error.code in MODEL_FAULTS else logging.INFO
-    extra = {"task_id": task_id, "model": model, "code": error.code}
-    logger.log(level, "Task %s on %s ended in %s", task_id, model or "no model", error, extra=extra)
+    def _room_for_sources(self) -> None:
+        self._room.sources_changed()
+
+    def _room_for_all(self) -> None:
+        self._room.changed()
+
+    def _faults(self) -> Iterator[str]:
+        """What is wrong with the links that tasks and answers go by, a sentence each."""
+        writer = self.writer.health()
+        if not writer.ok:
+            yield f"results cannot be written: {writer.error}"
+        for outage in self.outages:
+            if not outage.health.ok:
+                yield f"{outage.link} is out of order: {outage.health.error}"
+        if full := self.writer.results_full:
+            yield full
+        for source in self.sources:
+            health = source.health()
+            if not health.ok:
+                yield f"the task stream cannot be read: {health.error}"
 
 
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:

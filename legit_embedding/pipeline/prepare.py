@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from celery.utils.log import get_logger
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.models.backend import Prepared, Recipe
     from legit_embedding.pipeline.job import Job
+    from legit_embedding.pipeline.protocols import Processor
     from legit_embedding.prep.content import ContentReader
     from legit_embedding.prep.handoff import HandOffDirectory
 
@@ -25,21 +26,14 @@ RETRY_DELAYS_S = (0.5, 2.0)
 """Waits before the second and the third attempt at a transient error, in seconds."""
 
 
-class Engine(Protocol):
-    """Where a prepared job goes."""
-
-    def submit(self, delivery: Job) -> None:
-        """Take over a prepared job."""
-
-
 class Preparation:
-    """Prepares jobs and passes each on: to the engine, to a later attempt, or to its answer.
+    """Prepares jobs and passes each on: to the processor, to a later attempt, or to its answer.
 
     Args:
         content: reads what a task refers to.
         handoffs: reads what another worker has prepared.
         recipe: how a model's items are prepared.
-        engine: takes what is prepared.
+        processor: takes what is prepared.
         retry: takes what is to be prepared again later.
         max_pixels: the largest image.
         prepared: told of a model, how long it took to prepare some items together, and how many.
@@ -50,7 +44,7 @@ class Preparation:
         content: ContentReader,
         handoffs: HandOffDirectory,
         recipe: Callable[[str], Recipe],
-        engine: Engine,
+        processor: Processor,
         retry: Callable[[str, Job, float], None],
         max_pixels: int,
         prepared: Callable[[str, float, int], None] = lambda _model, _seconds, _items: None,
@@ -58,7 +52,7 @@ class Preparation:
         self._content = content
         self._handoffs = handoffs
         self._recipe = recipe
-        self._engine = engine
+        self._processor = processor
         self._retry = retry
         self._max_pixels = max_pixels
         self._prepared = prepared
@@ -130,9 +124,9 @@ class Preparation:
     def _pass_on(self, job: Job, elapsed: float) -> None:
         job.prep_s += elapsed
         try:
-            self._engine.submit(job)
+            self._processor.submit(job)
         except Exception as error:  # noqa: BLE001
-            job.crashed("handing the item to the engine", error)
+            job.crashed("handing the item to the processor", error)
 
     def _count(self, model: str, elapsed: float, items: int) -> None:
         try:

@@ -1,30 +1,51 @@
-"""All the counters of one pipeline, at one moment."""
+"""Every counter and state of one pipeline at one moment: what telemetry reads."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from legit_embedding.engine.engine import Engine
+from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.pipeline.task_counts import MODEL_FAULTS, OK
-from legit_embedding.sources.stream.source import SourceStats
 
 if TYPE_CHECKING:
+    from legit_embedding.config import Settings
     from legit_embedding.engine.histogram import Distribution
-    from legit_embedding.engine.stats import EngineStats, ModelStats
-    from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.engine.stats import EngineStats, ModelStats, Progress
+    from legit_embedding.models.registry import Registry
+    from legit_embedding.pipeline.task_counts import TaskCounts
     from legit_embedding.sinks.stats import WriterStats
 
 WINDOW_S = 15.0
 
+Phase = Literal["starting", "running", "stopping"]
+
+
+class Observed(Protocol):
+    """What telemetry knows of a pipeline."""
+
+    settings: Settings
+    worker: str
+    registry: Registry
+
+    def snapshot(self) -> Snapshot:
+        """Its counters and states at this moment."""
+
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Snapshot:
     """Counts since the start, and what is under way."""
 
     at: float
     """By `time.monotonic`."""
+    phase: Phase
+    dead_thread: str | None
+    """The name of a thread that should be running and is not."""
+    progress: Progress | None
+    """Whether the processor gets on; None where it has no loop."""
+    faults: tuple[str, ...]
+    """What is wrong with the links that tasks and answers go by, a sentence each."""
     in_flight: int
     prep_waiting: dict[str, int]
     engine: EngineStats | None
@@ -36,6 +57,18 @@ class Reading:
     truncated: dict[str, int]
     prep_retries: dict[str, int]
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
+
+    @classmethod
+    def now(cls, *, counts: TaskCounts, **read: Any) -> Snapshot:  # noqa: ANN401 - the fields above
+        """A snapshot of this moment, with what the pipeline has counted."""
+        return cls(
+            at=time.monotonic(),
+            outcomes=counts.outcomes,
+            truncated=counts.truncated,
+            prep_retries=counts.prep_retries,
+            prep_seconds={model: histogram.snapshot() for model, histogram in counts.prep_seconds.items()},
+            **read,
+        )
 
     @property
     def models(self) -> dict[str, ModelStats]:
@@ -79,24 +112,8 @@ class Reading:
         return sum(model.items for model in self.models.values()) / batches if batches else 0.0
 
 
-def read(pipeline: Pipeline) -> Reading:
-    """Read every counter; takes no lock for long."""
-    tally, engine = pipeline.tally, pipeline.engine
-    return Reading(
-        at=time.monotonic(),
-        in_flight=pipeline.in_flight,
-        prep_waiting={model: pipeline.stage.waiting(model) for model in pipeline.registry.queues()},
-        engine=engine.stats() if isinstance(engine, Engine) else None,
-        writer=pipeline.writer.stats(),
-        source=_together([source.stats() for source in pipeline.sources]),
-        outcomes=tally.outcomes,
-        truncated=tally.truncated,
-        prep_retries=tally.prep_retries,
-        prep_seconds={model: histogram.snapshot() for model, histogram in tally.prep_seconds.items()},
-    )
-
-
-def _together(stats: list[SourceStats]) -> SourceStats:
+def together(stats: list[SourceStats]) -> SourceStats:
+    """The sums of several sources' counters."""
     return SourceStats(
         read=sum(each.read for each in stats),
         reclaimed=sum(each.reclaimed for each in stats),

@@ -21,7 +21,7 @@ UNKNOWN = ""
 """The model of a task that names none of ours: what producers send must not become labels."""
 
 
-class Tally:
+class TaskCounts:
     """Counts from the start of the process; any thread may count.
 
     Args:

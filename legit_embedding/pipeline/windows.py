@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.models.vectors import averaged
-from legit_embedding.pipeline.handoff_processor import HandOffProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,23 +20,31 @@ if TYPE_CHECKING:
 
 
 class Windows:
-    """Stands before the engine: what has windows goes on as these, anything else as it is.
+    """The engine as a processor: what has windows goes on as these, anything else as it is.
 
     Args:
-        engine: takes prepared items; what stands in its place in a prep-only worker takes whole jobs.
+        engine: embeds deliveries.
     """
 
-    def __init__(self, engine: Engine | HandOffProcessor) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.start = engine.start
+        self.has_room = engine.has_room
+        self.cancel = engine.cancel
+        self.largest_batch = engine.largest_batch
+        self.stats = engine.stats
+        self.progress = engine.progress
+        self.info = engine.info
+        self.close = engine.close
 
     def submit(self, delivery: Job) -> None:
-        """Take over a prepared job."""
-        if isinstance(self._engine, HandOffProcessor) or not delivery.prepared.windows:
-            self._engine.submit(delivery)
+        """Take a prepared job."""
+        if not delivery.prepared.windows:
+            self.engine.submit(delivery)
             return
         gathering = Gathering(delivery)
         for number in range(len(delivery.prepared.windows)):
-            self._engine.submit(Window(gathering, number))
+            self.engine.submit(Window(gathering, number))
 
 
 class Gathering:

@@ -16,13 +16,13 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from kombu.asynchronous import get_event_loop
 
+from legit_embedding import process
 from legit_embedding.broker.acks import run_ready_acknowledgements
 from legit_embedding.broker.prefetch import Prefetch
 from legit_embedding.broker.refusals import Refusals
 from legit_embedding.broker.step import BrokerStep
 from legit_embedding.control import overrides as control
 from legit_embedding.errors import ConfigError
-from legit_embedding.pipeline import process as runtime
 from legit_embedding.pool.greenlets import GreenletThread
 from legit_embedding.pool.task_run import Callbacks, PoolJob
 from legit_embedding.pool.threads import WorkerThreads
@@ -68,7 +68,7 @@ class TaskPool(BasePool):
         self._clock = Clock()
         self.app.steps["consumer"].update((Prefetch, BrokerStep, Refusals))
         control.register()
-        logs.dress(as_json=runtime.settings().telemetry.json_logs)
+        logs.dress(as_json=process.settings().telemetry.json_logs)
 
     def on_start(self) -> None:
         """Load the models and start the pipeline; the worker is ready only after this.
@@ -80,13 +80,13 @@ class TaskPool(BasePool):
             self._refuse("USE_FAST_LOCALS is set, but gpubatch needs Celery's greenlet-aware locals: unset it")
         _, nodename = self.options.get("initargs") or (None, None)
         try:
-            self.pipeline = runtime.start(nodename=nodename, threads=self.limit, on_fatal=self._on_fatal)
+            self.pipeline = process.start(nodename=nodename, threads=self.limit, on_fatal=self._on_fatal)
         except ConfigError as error:
             self._refuse(str(error))
         self._continuations[:] = [GreenletThread(f"trace-{n}") for n in range(1, self.limit + 1)]
         for thread in self._continuations:
             thread.start()
-        runtime.current().watched.extend(self._continuations)
+        process.current().watched.extend(self._continuations)
         # The libraries' hundred thousands of objects stay for good: looking through them again and again costs a busy
         # worker almost half of its speed.
         gc.collect()
@@ -137,7 +137,7 @@ class TaskPool(BasePool):
             self._turn_event_loop()
         self._stopped = True
         # Cold: what is being written is still confirmed, everything else is given back and rejected for requeueing.
-        runtime.stop()
+        process.stop()
         for thread in self._continuations:
             thread.stop(COLD_STOP_S)
         self._clock.close()
@@ -155,7 +155,7 @@ class TaskPool(BasePool):
 
     def on_terminate(self) -> None:
         """Stop at once; what is unacknowledged goes back to the broker."""
-        runtime.stop()
+        process.stop()
 
     def grow(self, n: int = 1) -> None:
         """Add `n` threads."""

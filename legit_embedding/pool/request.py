@@ -11,8 +11,9 @@ from celery.platforms import signals as platform_signals
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
+from legit_embedding import process
 from legit_embedding.errors import TaskError
-from legit_embedding.pipeline import process as runtime
+from legit_embedding.pipeline.protocols import OnOutcome
 
 if TYPE_CHECKING:
     from billiard.einfo import ExceptionInfo
@@ -83,7 +84,7 @@ class EmbeddingRequest(Request):
     def _announce_revoked(self, reason: str, terminated: bool, signum: int | None, expired: bool) -> None:
         """Called for a task that was not started: answer it, and announce and acknowledge it when that is confirmed."""
         self._already_revoked = True
-        if terminated or not runtime.is_running():
+        if terminated or not process.is_running():
             super()._announce_revoked(reason, terminated, signum, expired)
             return
         code: ErrorCode = "expired" if expired else "revoked"
@@ -100,7 +101,7 @@ class EmbeddingRequest(Request):
         if not waiting:
             announce(reason, terminated, signum, expired)
         for index, (raw, origin) in enumerate(zip(call.raws, call.origins(self.id), strict=True)):
-            runtime.current().refuse(raw, origin, error, partial(answered, index))
+            process.current().refuse(raw, origin, error, OnOutcome(partial(answered, index)))
 
     def _pool_job(self) -> PoolJob | None:
         reference = self._apply_result

@@ -9,7 +9,7 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
 
-from legit_embedding.pipeline import process as runtime
+from legit_embedding import process
 from legit_embedding.telemetry import logs
 
 logger = get_logger(__name__)
@@ -26,7 +26,7 @@ class SuitablePool(bootsteps.Step):
         Raises:
             WorkerShutdown: the pool is prefork; the reason is logged in one line.
         """
-        logs.dress(as_json=runtime.settings().telemetry.json_logs)
+        logs.dress(as_json=process.settings().telemetry.json_logs)
         if parent.pool_cls.__module__ == PREFORK:
             logger.critical(
                 "legit_embedding cannot start: each process of the prefork pool would load every model for itself: "

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from legit_embedding.errors import TaskError
 from legit_embedding.wire.messages import Address, Embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from legit_embedding.errors import ErrorCode
     from legit_embedding.sinks.routing import Router
     from legit_embedding.wire.messages import Result, Written
@@ -22,33 +20,43 @@ _OF_THE_SIZE = ("bulk length", "maximum allowed size", "too large")
 _LONGEST_REASON = 300
 
 
+class Recipient(Protocol):
+    """Whose answer it is: told once what became of it, from the writer's thread; must be quick."""
+
+    def written(self, written: Written) -> None:
+        """The answer is confirmed."""
+
+    def unwritten(self, reason: str) -> None:
+        """The answer is written nowhere, not even to the dead letter."""
+
+    def task_object(self) -> dict[str, Any]:
+        """The task, for the dead letter."""
+
+
 @dataclass(slots=True, eq=False)
 class Answer:
     """A result that is not confirmed yet, and whom to tell what becomes of it."""
 
     result: Result
-    settled: Callable[[Written], None]
+    job: Recipient
+    """Told what becomes of it."""
     size: int
     """About how many bytes it holds while it waits."""
     stream: str = ""
-    unwritten: Callable[[str], None] | None = None
-    """Told why the answer is written nowhere, not even to the dead letter: the task is its source's again."""
-    task: Callable[[], dict[str, Any]] | None = None
-    """Gives the task object, for the dead letter."""
     over: bool = False
     """Whether someone was told already."""
     _redirected: bool = False
     _reduced: bool = False
 
     @classmethod
-    def of(cls, result: Result, settled: Callable[[Written], None]) -> Answer:
+    def of(cls, job: Recipient, result: Result) -> Answer:
         """Take a result, and weigh it."""
         size = _OVERHEAD_BYTES
         if isinstance(result.outcome, Embedded):
             size += len(result.outcome.embedding)
         if result.address.metadata:
             size += len(result.address.metadata)
-        return cls(result, settled, size)
+        return cls(result, job, size)
 
     def route(self, router: Router) -> bool:
         """Choose the stream; False when what the address asked for was refused."""

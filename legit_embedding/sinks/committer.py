@@ -244,17 +244,16 @@ class Committer:
         answer.over = True
         logger.error("the answer to %r is written nowhere: %s", answer.result.address.task_id, reason)
         self._release([answer])
-        if answer.unwritten is not None:
-            try:
-                answer.unwritten(reason)
-            except Exception:
-                logger.exception("what waits for the result of %r failed when told", answer.result.address.task_id)
+        try:
+            answer.job.unwritten(reason)
+        except Exception:
+            logger.exception("what waits for the result of %r failed when told", answer.result.address.task_id)
 
 
 def _tell(answer: Answer, entry_id: str) -> None:
     answer.over = True
     try:
-        answer.settled(Written(answer.result, answer.stream, entry_id))
+        answer.job.written(Written(answer.result, answer.stream, entry_id))
     except Exception:
         logger.exception("what waits for the result of %r failed when told of it", answer.result.address.task_id)
 

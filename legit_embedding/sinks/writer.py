@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from legit_embedding.redis_io.connection import Backoff, Link, public_url
 from legit_embedding.redis_io.health import Health
 from legit_embedding.redis_io.tasks import end, run_until
-from legit_embedding.sinks.answer import Answer
+from legit_embedding.sinks.answer import Answer, Recipient
 from legit_embedding.sinks.backlog import Backlog, Limits
 from legit_embedding.sinks.committer import Committer
 from legit_embedding.sinks.room import Room
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.sinks.stats import WriterStats
-    from legit_embedding.wire.messages import Result, Written
+    from legit_embedding.wire.messages import Result
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ process as much as ten answers do."""
 class StreamWriter:
     """Writes results to their streams and acknowledges their tasks, asynchronously.
 
-    A result that was put leaves in one of three ways: `settled` is called with it once Redis has confirmed it,
-    `unwritten` is called because neither a result stream nor the dead letter takes it, or `close` returns it,
-    unacknowledged. While the server as a whole takes nothing, it is tried again for as long as that takes.
+    A result that was put leaves in one of three ways: its job is told `written` once Redis has confirmed it, or
+    `unwritten` because neither a result stream nor the dead letter takes it; or `close` returns it, unacknowledged.
+    While the server as a whole takes nothing, it is tried again for as long as that takes.
 
     Args:
         config: the streams.
@@ -86,27 +86,18 @@ class StreamWriter:
         self._thread.start()
         self._turns.wait()
 
-    def put(
-        self,
-        result: Result,
-        settled: Callable[[Written], None],
-        unwritten: Callable[[str], None] | None = None,
-        task: Callable[[], dict[str, Any]] | None = None,
-    ) -> None:
-        """Take a result; never blocks, and never refuses for want of room (ask `has_room` before taking on work).
+    def put(self, job: Recipient, result: Result) -> None:
+        """Take a job's answer; never blocks, and never refuses for want of room (ask `has_room` before taking on work).
 
         Args:
+            job: told once, in the writer's thread: `written` when Redis has confirmed the answer, `unwritten` where no
+                stream takes it, not even the dead letter.
             result: what to write. Where its address is outside the allow-list, ``reply_to_refused`` is written to the
-                default stream instead, and `settled` gets that.
-            settled: called once, in the writer's thread, when Redis has confirmed it; must be quick and not raise.
-            unwritten: called instead, with the reason, where it is written nowhere; as quick.
-            task: gives the task object, for the dead letter.
+                default stream instead, and `written` gets that.
 
-        After `close` nothing is taken: `settled` is not called, and the task stays unacknowledged.
+        After `close` nothing is taken: nobody is told, and the task stays unacknowledged.
         """
-        answer = Answer.of(result, settled)
-        answer.unwritten, answer.task = unwritten, task
-        if self._backlog.put(answer):
+        if self._backlog.put(Answer.of(job, result)):
             self._in_loop(self._waker.set)
 
     def has_room(self) -> bool:

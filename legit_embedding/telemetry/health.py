@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legit_embedding.engine.engine import Engine
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.pipeline.snapshot import Snapshot
 
 STALL_S = 30.0
 """How long the loop, or the device, may be without progress. A batch holds a device for two seconds at most by plan."""
@@ -18,38 +16,24 @@ FAILURES = 8
 sign of a bad model."""
 
 
-def problems(pipeline: Pipeline, stall_s: float = STALL_S) -> list[str]:
+def problems(snapshot: Snapshot, stall_s: float = STALL_S) -> list[str]:
     """What is wrong with a pipeline that has started, one sentence each; nothing when it is well."""
-    return [*_of_engine(pipeline.engine, stall_s), *_of_links(pipeline)]
+    return [*_of_processor(snapshot, stall_s), *snapshot.faults]
 
 
-def stalled(engine: object, stall_s: float) -> bool:
+def is_stuck(snapshot: Snapshot, stall_s: float) -> bool:
     """Whether the device loop lives, and it or the device has been without progress for longer than this."""
-    return isinstance(engine, Engine) and engine.alive() and not engine.healthy(stall_s)
+    progress = snapshot.progress
+    return progress is not None and progress.alive and progress.stalled_s > stall_s
 
 
-def _of_engine(engine: object, stall_s: float) -> Iterator[str]:
-    if not isinstance(engine, Engine):
+def _of_processor(snapshot: Snapshot, stall_s: float) -> Iterator[str]:
+    if snapshot.progress is None:
         return
-    if not engine.alive():
+    if not snapshot.progress.alive:
         yield "the device loop has ended"
-    elif stalled(engine, stall_s):
+    elif is_stuck(snapshot, stall_s):
         yield f"the device loop has made no progress for more than {stall_s:g} s"
-    for name, model in engine.stats().models.items():
+    for name, model in snapshot.models.items():
         if model.failed_in_row >= FAILURES:
             yield f"the model {name} has failed {model.failed_in_row} times in a row"
-
-
-def _of_links(pipeline: Pipeline) -> Iterator[str]:
-    writer = pipeline.writer.health()
-    if not writer.ok:
-        yield f"results cannot be written: {writer.error}"
-    for outage in pipeline.outages:
-        if not outage.health.ok:
-            yield f"{outage.link} is out of order: {outage.health.error}"
-    if full := pipeline.writer.results_full:
-        yield full
-    for source in pipeline.sources:
-        health = source.health()
-        if not health.ok:
-            yield f"the task stream cannot be read: {health.error}"

@@ -1,4 +1,4 @@
-"""The thread that says who this worker is, and that it lives."""
+"""Heartbeat thread: holds the worker's identity and publishes its state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from redis.retry import Retry
 from legit_embedding.errors import ConfigError
 from legit_embedding.redis_io.connection import explain, public_url
 from legit_embedding.redis_io.health import Outage
-from legit_embedding.telemetry.health import STALL_S, problems, stalled
+from legit_embedding.telemetry.health import STALL_S, is_stuck, problems
 from legit_embedding.telemetry.http import TelemetryServer
 from legit_embedding.telemetry.identity_lock import EXPIRE_S, RENEW_S, IdentityLock, IdentityTakenError
 from legit_embedding.telemetry.publisher import Publisher
@@ -24,7 +24,7 @@ from legit_embedding.telemetry.publisher import Publisher
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.pipeline.snapshot import Observed
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Observed,
         *,
         exclusive: bool,
         on_fatal: Callable[[BaseException], None] | None = None,
@@ -97,7 +97,7 @@ class Heartbeat:
                 self._is_ours = self._was_ours = True
                 self._renewed_at = time.monotonic()
         if self._exclusive and self._pipeline.settings.http.port:
-            self._server = TelemetryServer(self._pipeline, self)
+            self._server = TelemetryServer(self._pipeline, self.state)
             self._server.start()
         self._thread.start()
 
@@ -117,10 +117,10 @@ class Heartbeat:
 
     def state(self) -> tuple[State, list[str]]:
         """What the worker does, and what is wrong with it."""
-        phase = self._pipeline.phase
-        if phase != "running":
-            return phase, []
-        found = problems(self._pipeline, self._stall_s)
+        snapshot = self._pipeline.snapshot()
+        if snapshot.phase != "running":
+            return snapshot.phase, []
+        found = problems(snapshot, self._stall_s)
         if not self._outage.health.ok:
             found.append(f"Redis cannot be reached: {self._outage.health.error}")
         if self._denied:
@@ -170,13 +170,12 @@ class Heartbeat:
             self._end(IdentityTakenError(self._pipeline.worker))
 
     def _watch(self) -> None:
-        dead, longest = self._pipeline.dead_thread(), self._pipeline.settings.engine.stall_exit_s
-        # In this order: threads that end in an orderly way do so after the phase has changed.
-        if self._pipeline.phase != "running":
+        snapshot, longest = self._pipeline.snapshot(), self._pipeline.settings.engine.stall_exit_s
+        if snapshot.phase != "running":
             return
-        if dead is not None:
-            self._end(RuntimeError(f"the thread {dead} has ended"))
-        elif longest is not None and stalled(self._pipeline.engine, longest):
+        if snapshot.dead_thread is not None:
+            self._end(RuntimeError(f"the thread {snapshot.dead_thread} has ended"))
+        elif longest is not None and is_stuck(snapshot, longest):
             self._end(RuntimeError(f"nothing has moved on the device for {longest:g} s (engine.stall_exit_s)"))
 
     def _end(self, cause: BaseException) -> None:

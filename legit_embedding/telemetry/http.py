@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
 
-    from legit_embedding.pipeline.pipeline import Pipeline
-    from legit_embedding.telemetry.heartbeat import Heartbeat
+    from legit_embedding.pipeline.snapshot import Observed
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +33,19 @@ class TelemetryServer:
 
     Args:
         pipeline: the worker's pipeline.
-        presence: what knows whether the worker is well.
+        state: what the worker does, and what is wrong with it.
 
     Raises:
         ConfigError: it cannot listen where the settings say.
     """
 
-    def __init__(self, pipeline: Pipeline, presence: Heartbeat) -> None:
+    def __init__(self, pipeline: Observed, state: Callable[[], tuple[str, list[str]]]) -> None:
         from legit_embedding.telemetry.metrics import make_registry
 
         http = pipeline.settings.http
         self._pipeline = pipeline
-        self._presence = presence
-        self.registry = make_registry(pipeline, lambda: presence.state()[0] == "running")
+        self._state = state
+        self.registry = make_registry(pipeline, lambda: state()[0] == "running")
         self.token = http.token
         try:
             self._server = _Server((http.host, http.port), self)
@@ -66,7 +67,7 @@ class TelemetryServer:
 
     def health(self) -> tuple[HTTPStatus, dict[str, Any]]:
         """The answer to ``GET /health``."""
-        state, problems = self._presence.state()
+        state, problems = self._state()
         well = state == "running"
         model = self._shown_model()
         body = {

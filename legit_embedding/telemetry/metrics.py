@@ -11,7 +11,6 @@ from prometheus_client.utils import floatToGoString
 
 from legit_embedding import __version__
 from legit_embedding.engine.histogram import Distribution
-from legit_embedding.pipeline.snapshot import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,14 +18,13 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from legit_embedding.engine.stats import EngineStats
-    from legit_embedding.pipeline.pipeline import Pipeline
-    from legit_embedding.pipeline.snapshot import Reading
+    from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 ALONE: tuple[str, ...] = ()
 """The key of a value that has no label but the worker's."""
 
 
-def make_registry(pipeline: Pipeline, healthy: Callable[[], bool]) -> CollectorRegistry:
+def make_registry(pipeline: Observed, healthy: Callable[[], bool]) -> CollectorRegistry:
     """Everything that a scrape shows: the worker, its process, and its Python.
 
     Args:
@@ -43,33 +41,35 @@ def make_registry(pipeline: Pipeline, healthy: Callable[[], bool]) -> CollectorR
 class WorkerCollector(Collector):
     """Reads the pipeline's own counters at each scrape. Every metric carries the worker's identity."""
 
-    def __init__(self, pipeline: Pipeline, healthy: Callable[[], bool]) -> None:
+    def __init__(self, pipeline: Observed, healthy: Callable[[], bool]) -> None:
         self._pipeline = pipeline
         self._healthy = healthy
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment."""
-        reading = read(self._pipeline)
+        snapshot = self._pipeline.snapshot()
         yield self._gauge("legit_worker_info", "The worker's version.", {__version__: 1}, "version")
         yield self._gauge("legit_healthy", "1 if the worker is well, 0 if not.", {ALONE: int(self._healthy())})
-        yield from self._of_tasks(reading)
-        yield from self._of_waiting(reading)
-        if reading.engine is not None:
+        yield from self._of_tasks(snapshot)
+        yield from self._of_waiting(snapshot)
+        if snapshot.engine is not None:
             yield self._of_models()
-            yield from self._of_device(reading.engine)
-            yield from self._of_batches(reading.engine)
-        yield from self._of_writing(reading)
-        yield from self._of_stream(reading)
+            yield from self._of_device(snapshot.engine)
+            yield from self._of_batches(snapshot.engine)
+        yield from self._of_writing(snapshot)
+        yield from self._of_stream(snapshot)
 
-    def _of_tasks(self, reading: Reading) -> Iterator[Metric]:
+    def _of_tasks(self, snapshot: Snapshot) -> Iterator[Metric]:
         help_ = "Tasks answered, by model and outcome: ok, or an error code."
-        yield self._counter("legit_items", help_, reading.outcomes, "model", "outcome")
+        yield self._counter("legit_items", help_, snapshot.outcomes, "model", "outcome")
         help_ = "Embedded texts that were cut to their model's limit."
-        yield self._counter("legit_truncated_texts", help_, reading.truncated, "model")
+        yield self._counter("legit_truncated_texts", help_, snapshot.truncated, "model")
         help_ = "Attempts that failed and were put off."
-        retries = {"prep": sum(reading.prep_retries.values()), "write": reading.writer.retries}
+        retries = {"prep": sum(snapshot.prep_retries.values()), "write": snapshot.writer.retries}
         yield self._counter("legit_retries", help_, retries, "stage")
-        yield self._gauge("legit_in_flight_items", "Tasks taken over and not answered yet.", {ALONE: reading.in_flight})
+        yield self._gauge(
+            "legit_in_flight_items", "Tasks taken over and not answered yet.", {ALONE: snapshot.in_flight}
+        )
 
     def _of_models(self) -> Metric:
         registry = self._pipeline.registry
@@ -78,12 +78,12 @@ class WorkerCollector(Collector):
         help_ = "A queue's model, and what its vectors can be compared by: the revision and a digest of the weights."
         return self._gauge("legit_model_info", help_, known, "model", "name", "kind", "revision", "digest")
 
-    def _of_waiting(self, reading: Reading) -> Iterator[Metric]:
-        waiting = {("prep", model): count for model, count in reading.prep_waiting.items()}
-        waiting |= {("device", name): model.waiting for name, model in reading.models.items()}
+    def _of_waiting(self, snapshot: Snapshot) -> Iterator[Metric]:
+        waiting = {("prep", model): count for model, count in snapshot.prep_waiting.items()}
+        waiting |= {("device", name): model.waiting for name, model in snapshot.models.items()}
         help_ = "Items that wait here, by what they wait for."
         yield self._gauge("legit_queue_items", help_, waiting, "stage", "model")
-        yield self._histogram("legit_prep_seconds", "The preparation of an item.", reading.prep_seconds, "model")
+        yield self._histogram("legit_prep_seconds", "The preparation of an item.", snapshot.prep_seconds, "model")
 
     def _of_device(self, engine: EngineStats) -> Iterator[Metric]:
         models = engine.models.items()
@@ -120,8 +120,8 @@ class WorkerCollector(Collector):
         help_ = "What batches computed, in images or tokens; padding apart."
         yield self._counter("legit_batch_cost", help_, cost, "model", "part")
 
-    def _of_writing(self, reading: Reading) -> Iterator[Metric]:
-        writer = reading.writer
+    def _of_writing(self, snapshot: Snapshot) -> Iterator[Metric]:
+        writer = snapshot.writer
         spent = Distribution(writer.write_s_buckets, writer.write_s_sum)
         help_ = "The writing of a batch of results, until Redis has confirmed it."
         yield self._histogram("legit_write_seconds", help_, {ALONE: spent})
@@ -130,8 +130,8 @@ class WorkerCollector(Collector):
         help_ = "What the results that are not confirmed yet hold."
         yield self._gauge("legit_unwritten_bytes", help_, {ALONE: writer.pending_bytes})
 
-    def _of_stream(self, reading: Reading) -> Iterator[Metric]:
-        source = reading.source
+    def _of_stream(self, snapshot: Snapshot) -> Iterator[Metric]:
+        source = snapshot.source
         yield self._counter("legit_stream_read", "Entries taken from the task stream.", {ALONE: source.read})
         help_ = "Entries taken over from workers that are gone."
         yield self._counter("legit_stream_reclaimed", help_, {ALONE: source.reclaimed})

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from legit_embedding import __version__
 from legit_embedding.engine.device.choice import Choice
 from legit_embedding.engine.stats import Memory
-from legit_embedding.pipeline.snapshot import WINDOW_S, read
+from legit_embedding.pipeline.snapshot import WINDOW_S
 from legit_embedding.telemetry import keys
 
 if TYPE_CHECKING:
     import redis
 
     from legit_embedding.engine.stats import ModelStats
-    from legit_embedding.pipeline.pipeline import Pipeline
-    from legit_embedding.pipeline.snapshot import Reading
+    from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 
 _OF_EMBED = (
@@ -35,12 +34,12 @@ class Publisher:
         pipeline: whose counters are shown.
     """
 
-    def __init__(self, client: redis.Redis, pipeline: Pipeline) -> None:
+    def __init__(self, client: redis.Redis, pipeline: Observed) -> None:
         self._client = client
         self._pipeline = pipeline
         self._identity = pipeline.worker
         self._started_at = int(time.time())
-        self._readings: deque[Reading] = deque()
+        self._snapshots: deque[Snapshot] = deque()
         telemetry = pipeline.settings.telemetry
         self._shows_roles = telemetry.legacy_keys
         self._expire_s = int(max(keys.EXPIRE_S, 3 * telemetry.interval_s))
@@ -51,11 +50,11 @@ class Publisher:
         Raises:
             RedisError: the server is away.
         """
-        reading = read(self._pipeline)
-        fields = self._fields(reading) | {"state": state, "problem": problem}
+        snapshot = self._pipeline.snapshot()
+        fields = self._fields(snapshot) | {"state": state, "problem": problem}
         hashes = {keys.worker(self._identity): fields}
         if self._shows_roles:
-            by_role = _by_role(fields, reading)
+            by_role = _by_role(fields, snapshot)
             hashes |= {keys.legacy(role, self._identity): by_role[role] for role in keys.ROLES}
         now = time.time()
         with self._client.pipeline(transaction=False) as batch:
@@ -77,27 +76,27 @@ class Publisher:
             batch.zrem(keys.WORKERS, self._identity)
             batch.execute()
 
-    def _fields(self, reading: Reading) -> dict[Any, Any]:
-        rates = self._rates(reading)
-        engine = reading.engine
+    def _fields(self, snapshot: Snapshot) -> dict[Any, Any]:
+        rates = self._rates(snapshot)
+        engine = snapshot.engine
         memory = engine.memory if engine is not None and engine.memory.is_gpu else Memory()
         device = (engine.device if engine is not None else None) or Choice("", "")
         registry = self._pipeline.registry
         by_model = {
             name: _model(model, rates.get(name, 0.0)) | registry.tower(name).identity()
-            for name, model in reading.models.items()
+            for name, model in snapshot.models.items()
         }
         return {
             "started_at": self._started_at,
             "models": json.dumps(registry.names()),
-            "prepared": reading.prepared,
-            "embedded": reading.embedded,
-            "written": reading.writer.written,
-            "failed": reading.failed,
-            "dead": reading.source.dead,
-            "queue_depth": reading.queue_depth,
-            "in_flight": reading.in_flight,
-            "batch_size_avg": round(reading.batch_size_avg, 2),
+            "prepared": snapshot.prepared,
+            "embedded": snapshot.embedded,
+            "written": snapshot.writer.written,
+            "failed": snapshot.failed,
+            "dead": snapshot.source.dead,
+            "queue_depth": snapshot.queue_depth,
+            "in_flight": snapshot.in_flight,
+            "batch_size_avg": round(snapshot.batch_size_avg, 2),
             "items_per_s": round(rates[""], 2),
             "gpu_busy": round(engine.busy, 3) if engine is not None else 0.0,
             "device": device.device,
@@ -110,12 +109,12 @@ class Publisher:
             "by_model": json.dumps(by_model),
         }
 
-    def _rates(self, now: Reading) -> dict[str, float]:
+    def _rates(self, now: Snapshot) -> dict[str, float]:
         """Embedded items a second over the last readings, by model; all together under the empty name."""
-        self._readings.append(now)
-        while now.at - self._readings[0].at > WINDOW_S and len(self._readings) > 2:  # noqa: PLR2004 - a rate needs two
-            self._readings.popleft()
-        before = self._readings[0]
+        self._snapshots.append(now)
+        while now.at - self._snapshots[0].at > WINDOW_S and len(self._snapshots) > 2:  # noqa: PLR2004 - a rate needs two
+            self._snapshots.popleft()
+        before = self._snapshots[0]
         seconds = now.at - before.at
         if seconds <= 0:
             return {"": 0.0}
@@ -123,11 +122,11 @@ class Publisher:
         return by_model | {"": (now.embedded - before.embedded) / seconds}
 
 
-def _by_role(fields: dict[Any, Any], reading: Reading) -> dict[str, dict[Any, Any]]:
+def _by_role(fields: dict[Any, Any], snapshot: Snapshot) -> dict[str, dict[Any, Any]]:
     """What a prep worker and an embed worker of the old fleet said; sums over both count nothing twice."""
     about = {name: fields[name] for name in ("state", "problem", "started_at", "models", "version")}
-    failed = {"prep": reading.failed - reading.failed_on_device, "embed": reading.failed_on_device}
-    waiting = {"prep": reading.queue_depth - reading.device_waiting, "embed": reading.device_waiting}
+    failed = {"prep": snapshot.failed - snapshot.failed_on_device, "embed": snapshot.failed_on_device}
+    waiting = {"prep": snapshot.queue_depth - snapshot.device_waiting, "embed": snapshot.device_waiting}
     counts = {
         "prep": {"prepared": fields["prepared"]},
         "embed": {name: fields[name] for name in _OF_EMBED},

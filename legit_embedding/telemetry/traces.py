@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span a task, with what it consisted of (extra ``otel``, setting ``telemetry.traces``).
+"""A span per task, with what it consisted of; needs the extra ``otel``.
 
 A task passes through many threads, so no span is ever current anywhere: its moments are noted on the way, and the spans
 are made when its answer is confirmed.
@@ -6,10 +6,19 @@ are made when its answer is confirmed.
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from legit_embedding.errors import ConfigError, TaskError
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from legit_embedding import __version__
+from legit_embedding.errors import TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,33 +30,49 @@ if TYPE_CHECKING:
 
 SERVICE = "legit_embedding"
 _NS = 1_000_000_000
+FIELDS = ("traceparent", "tracestate")
+"""Where W3C trace contexts stand: message headers, or fields of a task object."""
 
 
-class Tracer(Protocol):
-    """Begins traces."""
-
-    def begin(self, raw: object, headers: Mapping[str, str] | None) -> Trace:
-        """A task was taken over."""
-
-    def close(self) -> None:
-        """Send what is left."""
-
-
-def make_tracer(worker: str) -> Tracer:
-    """A tracer, with the provider that the process has, or else one that the ``OTEL_`` variables describe.
+class OtelTracer:
+    """Makes traces that go to the process's own provider, or over OTLP as the ``OTEL_`` variables say.
 
     Args:
         worker: the worker's identity.
-
-    Raises:
-        ConfigError: the extra is not installed.
     """
-    try:
-        from legit_embedding.telemetry.otel import OtelTracer
-    except ImportError as error:
-        message = f"telemetry.traces: {error.name} is missing: pip install legit-embedding[otel]"
-        raise ConfigError(message) from error
-    return OtelTracer(worker)
+
+    def __init__(self, worker: str) -> None:
+        self._own: TracerProvider | None = None
+        provider = trace.get_tracer_provider()
+        if isinstance(provider, trace.ProxyTracerProvider):  # nobody has set one
+            provider = self._own = _over_otlp(worker)
+        self._tracer = trace.get_tracer(SERVICE, __version__, provider)
+        self._propagator = TraceContextTextMapPropagator()
+
+    def begin(self, raw: object, headers: Mapping[str, str] | None) -> Trace:
+        """A task was taken over; the producer's context comes from the message, or from the task's own fields."""
+        carrier = headers or _fields(raw)
+        return Trace(self._tracer, self._propagator.extract(carrier))
+
+    def close(self) -> None:
+        """Send what is left."""
+        if self._own is not None:
+            self._own.shutdown()
+
+
+def _over_otlp(worker: str) -> TracerProvider:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    name = os.environ.get("OTEL_SERVICE_NAME") or SERVICE
+    provider = TracerProvider(resource=Resource.create({"service.name": name, "service.instance.id": worker}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def _fields(raw: object) -> dict[str, str]:
+    if not isinstance(raw, dict):
+        return {}
+    return {name: value for name in FIELDS if isinstance(value := raw.get(name), str)}
 
 
 class Trace:
@@ -55,7 +80,7 @@ class Trace:
 
     __slots__ = ("_began", "_computed", "_parent", "_stages", "_tracer")
 
-    def __init__(self, tracer: Any, parent: Context) -> None:  # noqa: ANN401 - the extra may not be installed
+    def __init__(self, tracer: Any, parent: Context) -> None:  # noqa: ANN401
         self._tracer = tracer
         self._parent = parent
         self._began = time.time_ns()
@@ -86,14 +111,10 @@ class Trace:
         span.end(now)
 
     def _child(self, span: Span, name: str, start: int, end: int) -> None:
-        from opentelemetry.trace import set_span_in_context
-
         self._tracer.start_span(name, set_span_in_context(span, self._parent), start_time=start).end(end)
 
 
 def _blame(span: Span, error: TaskError) -> None:
-    from opentelemetry.trace import Status, StatusCode
-
     span.set_attribute("error.type", error.code)
     # The detail may hold a URL that is nobody's business.
     span.set_status(Status(StatusCode.ERROR, error.code))

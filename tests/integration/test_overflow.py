@@ -10,9 +10,10 @@ import redis
 
 from legit_embedding.config import Settings
 from legit_embedding.pipeline.pipeline import Pipeline
-from legit_embedding.sources.stream.bootstep import stream_source
+from legit_embedding.pool.stream_step import stream_source
 from legit_embedding.telemetry.health import problems
 from legit_embedding.wire.messages import Origin
+from tests.told import OnOutcome
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def read(client: redis.Redis, group: str = "shop") -> list[tuple[str, dict[str, 
 
 
 def at_rest(pipeline: Pipeline) -> bool:
-    return not pipeline.engine.stats().open_items and not len(pipeline.writer._backlog)
+    return not pipeline.processor.engine.stats().open_items and not len(pipeline.writer._backlog)
 
 
 def test_a_consumer_that_stops_for_a_while_loses_nothing(client, start):
@@ -114,7 +115,7 @@ def test_a_full_stream_holds_what_celery_brings_but_no_shutdown(client, start):
     wait_for(lambda: pipeline.writer.results_full, 20, "the stream to be full")
     wait_for(lambda: at_rest(pipeline), 20, "what is on its way to be answered")
     future: Future[Any] = Future()
-    pipeline.submit({"task_id": "a", "text": "x"}, Origin("celery", "a"), future.set_result)
+    pipeline.submit({"task_id": "a", "text": "x"}, Origin("celery", "a"), OnOutcome(future.set_result))
     assert pipeline.stage.waiting()
     assert not future.done()
     pipeline.stop_reading()

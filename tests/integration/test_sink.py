@@ -20,6 +20,7 @@ from legit_embedding.sinks.writer import StreamWriter
 from legit_embedding.wire.messages import Address, Embedded, Origin, Result, Timings
 from tests.proxy import Proxy
 from tests.servers import Server, ServerKind, available_kinds
+from tests.told import put
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def deliver(client: redis.Redis, count: int, config: StreamConfig = CONFIG) -> l
 
 def put_all(writer: StreamWriter, results: list[Result], settled: Callable[[Written], None]) -> None:
     for each in results:
-        writer.put(each, settled)
+        put(writer, each, settled)
 
 
 def entries(client: redis.Redis, stream: str = CONFIG.results) -> list[dict[str, str]]:
@@ -125,7 +126,7 @@ class TestCommit:
         self, client: redis.Redis, writer: StreamWriter, settled: Settled
     ) -> None:
         (entry_id,) = deliver(client, 1)
-        writer.put(result("42", Origin("stream", entry_id), app="shop", metadata='{"sku":"ä1"}'), settled)
+        put(writer, result("42", Origin("stream", entry_id), app="shop", metadata='{"sku":"ä1"}'), settled)
         (written,) = settled.wait(1)
         ((result_id, fields),) = client.xrange(CONFIG.results)
         assert (written.stream, written.entry_id) == (CONFIG.results, result_id)
@@ -160,7 +161,7 @@ class TestCommit:
         self, client: redis.Redis, writer: StreamWriter, settled: Settled
     ) -> None:
         (entry_id,) = deliver(client, 1)
-        writer.put(result("42", Origin("stream", entry_id), TaskError("undecodable", "not an image")), settled)
+        put(writer, result("42", Origin("stream", entry_id), TaskError("undecodable", "not an image")), settled)
         settled.wait(1)
         (fields,) = entries(client)
         assert fields.items() >= {"status": "error", "error": "undecodable", "detail": "not an image"}.items()
@@ -183,7 +184,7 @@ class TestCommit:
     ) -> None:
         (entry_id,) = deliver(client, 1)
         client.flushall()
-        writer.put(result("1", Origin("stream", entry_id)), settled)
+        put(writer, result("1", Origin("stream", entry_id)), settled)
         settled.wait(1)
         assert client.keys() == []
 
@@ -203,7 +204,7 @@ class TestCommit:
     ) -> None:
         (entry_id,) = deliver(client, 1)
         with closing(make_writer(any_redis_url, StreamConfig(delete_on_ack=False))) as writer:
-            writer.put(result("1", Origin("stream", entry_id)), settled)
+            put(writer, result("1", Origin("stream", entry_id)), settled)
             settled.wait(1)
         assert pending(client) == 0
         assert client.xlen(CONFIG.tasks) == 1
@@ -236,7 +237,7 @@ class TestCommit:
     ) -> None:
         for count in (1, 2):
             client.script_flush()
-            writer.put(result("1"), settled)
+            put(writer, result("1"), settled)
             settled.wait(count)
         assert writer.stats().retries == 0
 
@@ -247,10 +248,10 @@ class TestRouting:
     ) -> None:
         config = StreamConfig(routes={"shop": "embedding_results:shop"})
         with closing(make_writer(any_redis_url, config)) as writer:
-            writer.put(result("default"), settled)
-            writer.put(result("route", app="shop"), settled)
-            writer.put(result("reply", app="shop", reply_to="embedding_results:mine"), settled)
-            writer.put(result("refused", reply_to="elsewhere"), settled)
+            put(writer, result("default"), settled)
+            put(writer, result("route", app="shop"), settled)
+            put(writer, result("reply", app="shop", reply_to="embedding_results:mine"), settled)
+            put(writer, result("refused", reply_to="elsewhere"), settled)
             settled.wait(4)
         assert [fields["task_id"] for fields in entries(client, "embedding_results:shop")] == ["route"]
         assert [fields["task_id"] for fields in entries(client, "embedding_results:mine")] == ["reply"]
@@ -318,16 +319,16 @@ class TestBounds:
             raise RuntimeError("mine")
 
         with closing(make_writer(redis_url, on_room=lambda: 1 // 0, limits=Limits(pending=1))) as writer:
-            writer.put(result("1"), raises)
+            put(writer, result("1"), raises)
             assert not writer.has_room() or writer.drain(10)
-            writer.put(result("2"), settled)
+            put(writer, result("2"), settled)
             settled.wait(1)
             assert writer.health().ok
         assert "mine" in caplog.text
 
     def test_close_returns_what_is_unwritten(self, own_server: Server, settled: Settled) -> None:
         writer = make_writer(own_server.url, limits=Limits(batch=2, in_flight=2))
-        writer.put(result("0"), settled)
+        put(writer, result("0"), settled)
         settled.wait(1)
         own_server.pause()
         put_all(writer, [result(str(i)) for i in range(1, 10)], settled)
@@ -338,13 +339,13 @@ class TestBounds:
         assert time.monotonic() - began < 5
         assert {each.address.task_id for each in unwritten} == {str(i) for i in range(1, 10)}
         assert writer.close() == []
-        writer.put(result("late"), settled)
+        put(writer, result("late"), settled)
         assert len(settled.written) == 1
         own_server.resume()
 
     def test_close_without_start(self, redis_url: str, settled: Settled) -> None:
         writer = StreamWriter(CONFIG, redis_url, "worker-1")
-        writer.put(result("1"), settled)
+        put(writer, result("1"), settled)
         assert len(writer.close()) == 1
 
 
@@ -353,7 +354,7 @@ class TestOutages:
         own_server.kill()
         url = own_server.url.replace("redis://", "redis://:hunter2@")
         with closing(make_writer(url)) as writer:
-            writer.put(result("1"), settled)
+            put(writer, result("1"), settled)
             wait_for(lambda: writer.stats().retries > 2, 10, "some attempts")
             health = writer.health()
             assert not health.ok
@@ -386,7 +387,7 @@ class TestOutages:
         (entry_id,) = deliver(client, 1)
         client.execute_command(*breaks)
         try:
-            writer.put(result("1", Origin("stream", entry_id), reply_to="embedding_results:mine"), settled)
+            put(writer, result("1", Origin("stream", entry_id), reply_to="embedding_results:mine"), settled)
             wait_for(lambda: writer.stats().retries > 1 and not writer.health().ok, 10, "red health")
             assert pending(client) == 1
         finally:
@@ -401,8 +402,8 @@ class TestOutages:
             ids = deliver(client, 1000)
         with closing(make_writer(durable.url, limits=Limits(batch=16))) as writer:
             for number, entry_id in enumerate(ids):
-                writer.put(result(entry_id, Origin("stream", entry_id)), settled)
-                writer.put(result(f"c{entry_id}", Origin("celery", f"c{entry_id}")), settled)
+                put(writer, result(entry_id, Origin("stream", entry_id)), settled)
+                put(writer, result(f"c{entry_id}", Origin("celery", f"c{entry_id}")), settled)
                 if number in {300, 600}:
                     settled.wait(number)
                     durable.kill()
@@ -444,13 +445,13 @@ class TestOutages:
             here, text, elsewhere, unread = deliver(client, 4)
             client.xack(CONFIG.tasks, CONFIG.group, elsewhere)
             client.set("embedding_results:text", "not a stream")
-            writer.put(result("late", Origin("stream", elsewhere)), settled)
-            writer.put(result("now", Origin("stream", here)), settled)
-            writer.put(result("text", Origin("stream", text), reply_to="embedding_results:text"), settled)
-            writer.put(result("celery", Origin("celery", "c")), settled)
-            writer.put(result("local"), settled)
+            put(writer, result("late", Origin("stream", elsewhere)), settled)
+            put(writer, result("now", Origin("stream", here)), settled)
+            put(writer, result("text", Origin("stream", text), reply_to="embedding_results:text"), settled)
+            put(writer, result("celery", Origin("celery", "c")), settled)
+            put(writer, result("local"), settled)
             settled.wait(5)
-            writer.put(result("again", Origin("celery", "c")), settled)
+            put(writer, result("again", Origin("celery", "c")), settled)
             again = settled.wait(6)[-1]
             recorded = {fields["task_id"]: entry_id for entry_id, fields in client.xrange(CONFIG.results)}
             assert recorded.keys() == {"now", "text", "celery", "local"}

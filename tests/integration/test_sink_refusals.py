@@ -26,6 +26,7 @@ from tests.integration.test_sink import (
     settled,
     writer,
 )
+from tests.told import put
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def test_a_default_stream_that_takes_nothing_sends_tasks_to_the_dead_letter(
 ) -> None:
     client.set(CONFIG.results, "not a stream")
     (entry_id,) = deliver(client, 1)
-    writer.put(result("1", Origin("stream", entry_id)), settled)
-    writer.put(result("2", Origin("celery", "c-2")), settled, task=lambda: TASK)
-    writer.put(result("3", reply_to="embedding_results:other"), settled)
+    put(writer, result("1", Origin("stream", entry_id)), settled)
+    put(writer, result("2", Origin("celery", "c-2")), settled, task=lambda: TASK)
+    put(writer, result("3", reply_to="embedding_results:other"), settled)
     written = {each.result.address.task_id: each for each in settled.wait(3)}
     assert {task_id: each.stream for task_id, each in written.items()} == {
         "1": CONFIG.dead_letter,
@@ -80,7 +81,7 @@ def test_a_default_stream_that_takes_nothing_sends_tasks_to_the_dead_letter(
     assert (pending(client), client.xlen(CONFIG.tasks)) == (0, 0)
     assert "WRONGTYPE" in writer.health().error
     client.delete(CONFIG.results)
-    writer.put(result("4"), settled)
+    put(writer, result("4"), settled)
     settled.wait(4)
     wait_for(lambda: writer.health().ok, 10, "green health")
 
@@ -92,8 +93,8 @@ def test_without_a_dead_letter_the_task_is_left_to_its_source(
     for key in (CONFIG.results, CONFIG.dead_letter):
         client.set(key, "not a stream")
     (entry_id,) = deliver(client, 1)
-    writer.put(result("1", Origin("stream", entry_id)), settled, left)
-    writer.put(result("2", reply_to="embedding_results:other"), settled, left)
+    put(writer, result("1", Origin("stream", entry_id)), settled, left)
+    put(writer, result("2", reply_to="embedding_results:other"), settled, left)
     assert "dead letter: WRONGTYPE" in left.wait(1)[0]
     settled.wait(1)
     assert writer.drain(10), "nothing is held"
@@ -109,8 +110,8 @@ def test_streams_that_the_user_may_not_write_to(any_redis_url: str, client: redi
     url = any_redis_url.replace("redis://", "redis://worker:secret@")
     try:
         with closing(make_writer(url)) as writer:
-            writer.put(result("1", Origin("stream", entry_id), reply_to="embedding_results:theirs"), settled)
-            writer.put(result("2", reply_to="embedding_results:mine"), settled)
+            put(writer, result("1", Origin("stream", entry_id), reply_to="embedding_results:theirs"), settled)
+            put(writer, result("2", reply_to="embedding_results:mine"), settled)
             settled.wait(2)
             assert writer.drain(10)
     finally:
@@ -143,9 +144,9 @@ ODD: Any = 42
 
 def test_what_cannot_be_packed_is_answered_or_left(client: redis.Redis, writer: StreamWriter, settled: Settled) -> None:
     left = Left()
-    writer.put(Result(Address(ODD), Origin("local", ""), GOOD), settled, left)
-    writer.put(Result(Address("2"), Origin("celery", ODD), GOOD), settled, left)
-    writer.put(Result(Address("3"), Origin("celery", "c-3"), GOOD), settled, left)
+    put(writer, Result(Address(ODD), Origin("local", ""), GOOD), settled, left)
+    put(writer, Result(Address("2"), Origin("celery", ODD), GOOD), settled, left)
+    put(writer, Result(Address("3"), Origin("celery", "c-3"), GOOD), settled, left)
     settled.wait(2)
     left.wait(1)
     assert writer.drain(10)
@@ -169,10 +170,10 @@ def test_what_nobody_foresaw_is_answered_or_left(
         ]
         patch.setattr(owner, name, unforeseen)
         for each in ids:
-            writer.put(result(each, Origin("stream", each)), settled, left)
+            put(writer, result(each, Origin("stream", each)), settled, left)
         wait_for(lambda: len(left.reasons) + len(settled.written) == 3, 20, "three ends")
         assert writer.drain(10)
     assert len(dead(client)) == (3 if fault == "pack" else 0)
     assert len(left.reasons) == (0 if fault == "pack" else 3)
-    writer.put(result("after"), settled)
+    put(writer, result("after"), settled)
     wait_for(lambda: "after" in [each["task_id"] for each in entries(client)], 10, "the next answer")

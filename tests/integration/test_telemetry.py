@@ -13,13 +13,14 @@ import redis
 from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
 from legit_embedding.pipeline.pipeline import Pipeline
-from legit_embedding.sources.stream.bootstep import stream_source
+from legit_embedding.pool.stream_step import stream_source
 from legit_embedding.telemetry import heartbeat as presence
 from legit_embedding.telemetry import keys
 from legit_embedding.telemetry.heartbeat import Heartbeat
 from legit_embedding.telemetry.identity_lock import IdentityLock, IdentityTakenError
 from legit_embedding.wire.messages import Origin
 from tests.servers import free_port
+from tests.told import OnOutcome
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def embed(pipeline: Pipeline, *texts: object) -> None:
     left = threading.Semaphore(0)
     for number, text in enumerate(texts):
         task = {"task_id": f"t{number}", "text": text}
-        pipeline.submit(task, Origin("local", f"{number}"), lambda _: left.release())
+        pipeline.submit(task, Origin("local", f"{number}"), OnOutcome(lambda _: left.release()))
     assert all(left.acquire(timeout=20) for _ in texts)
 
 
@@ -261,7 +262,7 @@ class TestTrouble:
         _, found = wait_for(lambda: (now := shown.state())[0] == "unhealthy" and now, 10, "health to turn red")
         assert any("Redis cannot be reached" in problem for problem in found)
         answered = threading.Event()
-        pipeline.submit({"task_id": "t", "text": "x"}, Origin("local", "t"), lambda _: answered.set())
+        pipeline.submit({"task_id": "t", "text": "x"}, Origin("local", "t"), OnOutcome(lambda _: answered.set()))
         wait_for(lambda: any("cannot be written" in each for each in shown.state()[1]), 10, "the writer's outage")
         own_server.start()
         assert answered.wait(20)

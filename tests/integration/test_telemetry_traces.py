@@ -17,6 +17,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.telemetry import otel
 from legit_embedding.wire.messages import Origin
+from tests.told import OnOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def start(redis_url: str) -> Iterator[Callable[[bool], Pipeline]]:
 
 def embed(pipeline: Pipeline, task: dict[str, Any], headers: dict[str, str] | None = None) -> None:
     answered = threading.Event()
-    pipeline.submit({"task_id": "t"} | task, Origin("local", "t"), lambda _: answered.set(), headers=headers)
+    pipeline.submit({"task_id": "t"} | task, Origin("local", "t"), OnOutcome(lambda _: answered.set()), headers=headers)
     assert answered.wait(20)
 
 
@@ -116,7 +117,7 @@ def test_the_variables_of_opentelemetry_say_where_spans_go(monkeypatch: pytest.M
 def test_without_the_extra_the_start_is_refused_in_one_line(
     start: Callable[[bool], Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "legit_embedding.telemetry.otel")
+    monkeypatch.delitem(sys.modules, "legit_embedding.telemetry.traces")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     with pytest.raises(ConfigError, match=r"^telemetry.traces: .* is missing: pip install legit-embedding\[otel\]$"):
         start(True)

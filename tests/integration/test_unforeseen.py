@@ -14,14 +14,15 @@ from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.models.null import NullModel, NullRecipe
 from legit_embedding.pipeline import job as jobs
 from legit_embedding.pipeline.pipeline import Pipeline
+from legit_embedding.pool.stream_step import stream_source
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import Batch
 from legit_embedding.sinks.routing import Router
-from legit_embedding.sources.stream.bootstep import stream_source
 from legit_embedding.sources.stream.source import StreamSource
 from legit_embedding.wire import stream_entry as entries
 from legit_embedding.wire.messages import Address, Origin, TaskObject
+from tests.told import OnOutcome
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ STAGES: dict[str, tuple[Callable[[Pipeline], tuple[object, str]], str]] = {
     "room": (lambda pipeline: (pipeline.stage, "_has_room"), "error"),
     "prep": (lambda _: (NullRecipe, "texts"), "error"),
     "count": (lambda pipeline: (pipeline.stage._work, "_prepared"), "ok"),
-    "engine": (lambda pipeline: (pipeline.engine, "submit"), "error"),
+    "engine": (lambda pipeline: (pipeline.processor, "submit"), "error"),
     "collate": (lambda _: (NullModel, "collate"), "error"),
     "encode": (lambda _: (jobs, "encode_finite"), "error"),
     "put": (lambda pipeline: (pipeline.writer, "put"), "left"),
@@ -48,7 +49,7 @@ STAGES: dict[str, tuple[Callable[[Pipeline], tuple[object, str]], str]] = {
     "route": (lambda _: (Router, "route"), "left"),
     "pack": (lambda _: (Batch, "_pack"), "error"),
     "commit": (lambda _: (Batch, "commit"), "error"),
-    "written": (lambda pipeline: (pipeline.tally, "answered"), "ok"),
+    "written": (lambda pipeline: (pipeline._accounts.counts, "answered"), "ok"),
     "settle": (lambda _: (StreamSource, "settled"), "ok"),
 }
 
@@ -98,7 +99,7 @@ def test_no_task_is_left_unsettled(
 
     def submit(task_id: str) -> Future[Any]:
         future: Future[Any] = Future()
-        pipeline.submit({"task_id": task_id, "text": "x"}, Origin("celery", task_id), future.set_result)
+        pipeline.submit({"task_id": task_id, "text": "x"}, Origin("celery", task_id), OnOutcome(future.set_result))
         return future
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "legit_embedding"):
@@ -129,7 +130,7 @@ def test_what_is_written_nowhere_holds_no_shutdown(pipeline: Pipeline, client: r
         client.set(key, "not a stream")
     future: Future[Any] = Future()
     pipeline._parking._delay_s = 3600
-    pipeline.submit({"task_id": "a", "text": "x"}, Origin("celery", "a"), future.set_result)
+    pipeline.submit({"task_id": "a", "text": "x"}, Origin("celery", "a"), OnOutcome(future.set_result))
     wait_for(lambda: len(pipeline._parking), 20, "the answer to be refused")
     assert not future.done(), "back in the queue at once, it would be taken at once"
     pipeline.stop_reading()

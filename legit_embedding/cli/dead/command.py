@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from legit_embedding.cli.shared.connection import connected
-from legit_embedding.cli.shared.entries import FIRST, age, entry_id, texts
 from legit_embedding.cli.shared.terminal import console, count, counted, duration, print_json, say, size, table, value
 from legit_embedding.config import load_settings
 from legit_embedding.dead_letter.store import PAGE, DeadLetter
+from legit_embedding.redis_io.entries import FIRST, age, entry_id, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

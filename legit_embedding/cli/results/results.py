@@ -11,9 +11,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from legit_embedding.cli.shared.connection import BLOCK_MS
-from legit_embedding.cli.shared.entries import newest, pages, texts
 from legit_embedding.cli.shared.failures import one_line
 from legit_embedding.encoding import ENCODING, decode_embedding
+from legit_embedding.redis_io.entries import newest, pages, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import redis
     from numpy.typing import NDArray
 
-    from legit_embedding.cli.shared.entries import Entry
+    from legit_embedding.redis_io.entries import Entry
 
 PAGE = 256
 RETRY_S = 1.0

@@ -12,9 +12,9 @@ import click
 from legit_embedding.cli.results.lines import Lines
 from legit_embedding.cli.results.results import Filter, Reader
 from legit_embedding.cli.shared.connection import connected
-from legit_embedding.cli.shared.entries import FIRST, entry_id, newest
 from legit_embedding.cli.shared.terminal import say
 from legit_embedding.config import load_settings
+from legit_embedding.redis_io.entries import FIRST, entry_id, newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.cli.shared.entries import FIRST, age, order
+from legit_embedding.redis_io.entries import FIRST, age, order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

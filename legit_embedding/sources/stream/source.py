@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import RedisError
 
 from legit_embedding.dead_letter.bury import DeadLetter
+from legit_embedding.pipeline.protocols import Caller, HandedOver, SourceStats
 from legit_embedding.redis_io.connection import Backoff, Link, explain, public_url
 from legit_embedding.redis_io.health import Health, Outage
 from legit_embedding.redis_io.tasks import run_until
@@ -26,24 +26,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from legit_embedding.config import StreamConfig
+    from legit_embedding.errors import GivenBackError, TaskError
+    from legit_embedding.wire.messages import Origin, Written
     from legit_embedding.wire.stream_entry import Entry
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceStats:
-    """Counts since the start; `held` and `waiting` are of this moment."""
+class Taker(Protocol):
+    """Takes tasks: a pipeline."""
 
-    read: int = 0
-    """Entries given to the pipeline, each delivery counted."""
-    reclaimed: int = 0
-    """Entries taken over from workers that are gone."""
-    dead: int = 0
-    held: int = 0
-    """Entries in the works."""
-    waiting: int = 0
-    """Entries to be tried again, not in the works yet."""
+    def submit(self, raw: object, origin: Origin, caller: Caller) -> Any:  # noqa: ANN401 - nobody looks at it
+        """Take a task."""
+
+    def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
+        """Answer a task with an error."""
+
+    def room(self) -> int:
+        """How many more tasks it takes."""
+        ...
+
+
+class EntryCaller:
+    """Tells the source how the task of one entry ended."""
+
+    __slots__ = ("_entry_id", "_source")
+
+    def __init__(self, source: StreamSource, entry_id: str) -> None:
+        self._source = source
+        self._entry_id = entry_id
+
+    def written(self, written: Written) -> None:  # noqa: ARG002 - the answer and the acknowledgement were one step
+        """The entry is acknowledged with its answer."""
+        self._source.settled(self._entry_id)
+
+    def handed_over(self, handed: HandedOver) -> None:  # noqa: ARG002
+        """A prep-only worker reads no stream."""
+        self._source.given_back(self._entry_id)
+
+    def given_back(self, error: GivenBackError) -> None:  # noqa: ARG002
+        """Others may have the entry."""
+        self._source.given_back(self._entry_id)
 
 
 LAST_READ_S = 2.0
@@ -61,8 +84,7 @@ class StreamSource:
         config: the streams.
         url: the Redis server.
         consumer: this consumer's name: the worker's identity.
-        submit: takes an entry into the works; must be quick. One that raises leaves the entry to be tried again later.
-        room: how many more entries the works can take; 0 or less stops the reading.
+        taker: the pipeline; it must be quick. Where it raises, the entry is left to be tried again later.
         timeout_s: how long Redis may take to answer before the connection is given up.
         backoff: how long to wait between attempts to reach Redis.
     """
@@ -72,18 +94,18 @@ class StreamSource:
         config: StreamConfig,
         url: str,
         consumer: str,
-        submit: Callable[[Entry], None],
-        room: Callable[[], int],
+        taker: Taker,
         *,
         timeout_s: float = 10.0,
         backoff: Backoff | None = None,
     ) -> None:
         self._config = config
+        self._taker = taker
         self._url = url
         self._consumer = consumer
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
-        self._in_flight = InFlightEntries(submit, room)
+        self._in_flight = InFlightEntries(self._submit, taker.room)
         self._retries = Retries(config.max_deliveries)
         self._dead_letter = DeadLetter(config, consumer)
         self._outage = Outage(f"the task stream {config.tasks!r} at {public_url(url)}")
@@ -102,6 +124,13 @@ class StreamSource:
         """Start the thread. Redis need not be there yet."""
         self._thread.start()
         self._turns.wait()
+
+    def _submit(self, entry: Entry) -> None:
+        caller = EntryCaller(self, entry.origin.id)
+        if entry.error is not None:
+            self._taker.refuse(entry.raw, entry.origin, entry.error, caller)
+        else:
+            self._taker.submit(entry.raw, entry.origin, caller)
 
     def settled(self, entry_id: str) -> None:
         """The entry's answer is confirmed: it is not worked on here any more. Any thread; quick."""

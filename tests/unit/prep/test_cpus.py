@@ -117,8 +117,8 @@ class Watch:
             raise SystemExit
 
 sys.meta_path.insert(0, Watch())
-from legit_embedding.pipeline import process as runtime
-runtime.start(None, threads=1)
+from legit_embedding import process
+process.start(None, threads=1)
 """
 
 

@@ -7,12 +7,13 @@ from legit_embedding.errors import TaskError
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.routing import Router
 from legit_embedding.wire.messages import Address, Embedded, Origin, Result
+from tests.told import Told
 
 GOOD = Embedded("text", "minilm", 2, "base64_fp32", "A" * 4096)
 
 
 def answer(address: Address, outcome: Embedded | TaskError = GOOD) -> Answer:
-    return Answer.of(Result(address, Origin("local", ""), outcome), lambda _: None)
+    return Answer.of(Told(), Result(address, Origin("local", ""), outcome))
 
 
 def test_size_counts_the_vector_and_the_metadata() -> None:

@@ -4,11 +4,12 @@ from legit_embedding.errors import TaskError
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.backlog import Backlog, Limits
 from legit_embedding.wire.messages import Address, Origin, Result
+from tests.told import Told
 
 
 def answers(count: int, size: int = 10) -> list[Answer]:
     result = Result(Address("1"), Origin("local", ""), TaskError("expired", "late"))
-    return [Answer(result, lambda _: None, size) for _ in range(count)]
+    return [Answer(result, Told(), size) for _ in range(count)]
 
 
 def filled(backlog: Backlog, items: list[Answer]) -> list[bool]:

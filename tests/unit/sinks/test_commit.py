@@ -11,6 +11,7 @@ from legit_embedding.redis_io.connection import _pack
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import Batch
 from legit_embedding.wire.messages import Address, Embedded, Origin, Result
+from tests.told import Told
 
 if TYPE_CHECKING:
     from legit_embedding.redis_io.connection import Link
@@ -29,7 +30,7 @@ class Wire:
 
 def answer(origin: Origin, task_id: str, stream: str = "embedding_results") -> Answer:
     outcome = Embedded("text", "null", 1, "base64_fp32", "AACAPw==")
-    made = Answer.of(Result(Address(task_id), origin, outcome), lambda _: None)
+    made = Answer.of(Told(), Result(Address(task_id), origin, outcome))
     made.stream = stream
     return made
 

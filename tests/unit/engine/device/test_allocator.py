@@ -31,7 +31,7 @@ def test_segments_grow_unless_the_operator_says_otherwise(monkeypatch: pytest.Mo
 
 PROBE = """
 import os, sys
-from legit_embedding.pipeline import process as runtime
+from legit_embedding import process
 import legit_embedding.engine.device.allocator as allocator
 original = allocator.expand_segments
 def expand():
@@ -39,7 +39,7 @@ def expand():
     original()
     raise SystemExit
 allocator.expand_segments = expand
-runtime.start(None, 1)
+process.start(None, 1)
 """
 
 

@@ -49,7 +49,7 @@ def test_a_process_sees_what_its_environment_lets_it(value: str | None, indices:
 
 PROBE = """
 import os, sys
-from legit_embedding.pipeline import process as runtime
+from legit_embedding import process
 import legit_embedding.engine.device.nvml as nvml
 original = nvml.count_as_the_driver_does
 def count():
@@ -57,7 +57,7 @@ def count():
     print("torch" in sys.modules, os.environ["CUDA_DEVICE_ORDER"])
     raise SystemExit
 nvml.count_as_the_driver_does = count
-runtime.start(None, 1)
+process.start(None, 1)
 """
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from legit_embedding.errors import CudaForbiddenError, TaskError
 from legit_embedding.prep.cuda_guard import cpu_only
-from legit_embedding.prep.images import image as module
+from legit_embedding.prep.images import decoding as module
 from legit_embedding.prep.images import jpeg
 from legit_embedding.prep.images.image import SAFE_SCALE, ImageTransform
 from tests.images import PHOTOS, encoded, photo, variety

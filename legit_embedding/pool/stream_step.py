@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 
-from legit_embedding.errors import GivenBackError
-from legit_embedding.pipeline import process as runtime
+from legit_embedding import process
 from legit_embedding.sources.stream.source import StreamSource
 
 if TYPE_CHECKING:
-    from legit_embedding.pipeline.job import Outcome
     from legit_embedding.pipeline.pipeline import Pipeline
-    from legit_embedding.wire.stream_entry import Entry
 
 
 class StreamStep(bootsteps.StartStopStep):
@@ -23,37 +20,21 @@ class StreamStep(bootsteps.StartStopStep):
 
     def include_if(self, parent: Any) -> bool:  # noqa: ANN401, ARG002 - Celery's worker
         """Whether ``streams.consume`` is on."""
-        return runtime.settings().streams.consume
+        return process.settings().streams.consume
 
     def start(self, parent: Any) -> None:  # noqa: ANN401, ARG002
         """Start reading; other pools make their pipeline at the first task, and read no stream."""
-        if runtime.is_running():
-            pipeline = runtime.current()
+        if process.is_running():
+            pipeline = process.current()
             pipeline.add_source(stream_source(pipeline))
 
     def close(self, parent: Any) -> None:  # noqa: ANN401, ARG002
         """Called first at a shutdown: reading stops at once, what was read is finished."""
-        if runtime.is_running():
-            runtime.current().stop_reading()
+        if process.is_running():
+            process.current().stop_reading()
 
 
 def stream_source(pipeline: Pipeline) -> StreamSource:
     """The task stream as a source of this pipeline."""
-
-    def submit(entry: Entry) -> None:
-        entry_id = entry.origin.id
-
-        def settled(outcome: Outcome) -> None:
-            if isinstance(outcome, GivenBackError):
-                source.given_back(entry_id)
-            else:
-                source.settled(entry_id)
-
-        if entry.error is not None:
-            pipeline.refuse(entry.raw, entry.origin, entry.error, settled)
-        else:
-            pipeline.submit(entry.raw, entry.origin, settled)
-
     settings = pipeline.settings
-    source = StreamSource(settings.streams, settings.redis_url, pipeline.worker, submit, pipeline.room)
-    return source
+    return StreamSource(settings.streams, settings.redis_url, pipeline.worker, pipeline)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from legit_embedding.cli.shared.entries import age, entry_id, order, texts
+from legit_embedding.redis_io.entries import age, entry_id, order, texts
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from legit_embedding.parking import Parking
+from legit_embedding.pipeline.parking import Parking
 from tests.waiting import wait_for
 
 

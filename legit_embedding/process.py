@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.config import get_settings as settings
 from legit_embedding.telemetry.identity import identity
+from legit_embedding.telemetry.tracing import make_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ __all__ = ["current", "is_running", "settings", "start", "stop"]
 
 _lock = threading.Lock()
 _pipeline: Pipeline | None = None
-_presence: Heartbeat | None = None
+_heartbeat: Heartbeat | None = None
 _owner: int | None = None
 
 
@@ -55,25 +56,27 @@ def start(
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.telemetry.heartbeat import Heartbeat
 
-    global _pipeline, _presence, _owner
-    made = Pipeline(settings(), identity(settings(), nodename), threads, prep_only=prep_only, on_fatal=on_fatal)
-    presence = Heartbeat(made, exclusive=exclusive, on_fatal=on_fatal) if nodename is not None else None
+    global _pipeline, _heartbeat, _owner
+    worker = identity(settings(), nodename)
+    tracer = make_tracer(worker) if settings().telemetry.traces else None
+    made = Pipeline(settings(), worker, threads, prep_only=prep_only, on_fatal=on_fatal, tracer=tracer)
+    heartbeat = Heartbeat(made, exclusive=exclusive, on_fatal=on_fatal) if nodename is not None else None
     try:
-        if presence is not None:
-            presence.start()
+        if heartbeat is not None:
+            heartbeat.start()
         made.start()
     except BaseException:
         made.stop()
-        if presence is not None:
-            presence.stop()
+        if heartbeat is not None:
+            heartbeat.stop()
         raise
-    _pipeline, _presence, _owner = made, presence, os.getpid()
+    _pipeline, _heartbeat, _owner = made, heartbeat, os.getpid()
     return made
 
 
-def presence() -> Heartbeat | None:
+def heartbeat() -> Heartbeat | None:
     """How this process shows itself, if it is a worker's with a pipeline."""
-    return _presence if is_running() else None
+    return _heartbeat if is_running() else None
 
 
 def current(*, prep_only: bool = False, nodename: str | None = None) -> Pipeline:
@@ -105,10 +108,10 @@ def is_running() -> bool:
 
 def stop() -> None:
     """Stop the pipeline, if there is one; what is not answered is given back. Idempotent."""
-    global _pipeline, _presence
+    global _pipeline, _heartbeat
     pipeline, _pipeline = _pipeline, None
-    presence, _presence = _presence, None
+    heartbeat, _heartbeat = _heartbeat, None
     if pipeline is not None and _owner == os.getpid():
         pipeline.stop()
-        if presence is not None:
-            presence.stop()
+        if heartbeat is not None:
+            heartbeat.stop()

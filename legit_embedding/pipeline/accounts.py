@@ -1,0 +1,96 @@
+"""What the pipeline keeps account of: how many tasks are in flight, and how each of them ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from legit_embedding.errors import TaskError
+from legit_embedding.pipeline.task_counts import MODEL_FAULTS, TaskCounts
+from legit_embedding.wire.messages import HandOff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from legit_embedding.pipeline.job import Job
+    from legit_embedding.pipeline.parking import Parking
+    from legit_embedding.prep.handoff import HandOffDirectory
+    from legit_embedding.wire.messages import Written
+
+logger = logging.getLogger(__name__)
+
+
+class Accounts:
+    """Counts jobs from the moment they are accepted until their callers are told. Thread-safe.
+
+    Args:
+        models: the names in the registry.
+        handoffs: where tensors of other workers lie, to be removed when their vectors are written.
+        parking: holds tasks whose answers are written nowhere: given back at once, they would be back at once.
+        most: how many jobs may be in flight; `on_room` is told when there are fewer again.
+        on_room: called from any thread; quick.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[str],
+        handoffs: HandOffDirectory,
+        parking: Parking,
+        most: int,
+        on_room: Callable[[], None],
+    ) -> None:
+        self.counts = TaskCounts(models)
+        self._handoffs = handoffs
+        self._parking = parking
+        self._most = most
+        self._on_room = on_room
+        self._changed = threading.Condition()
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks accepted and not yet closed."""
+        return self._in_flight
+
+    def opened(self) -> None:
+        """A task is accepted."""
+        with self._changed:
+            self._in_flight += 1
+
+    def answered(self, job: Job, written: Written) -> None:
+        """A task's answer is confirmed."""
+        outcome = written.result.outcome
+        if isinstance(job.work, HandOff) and not isinstance(outcome, TaskError):
+            self._handoffs.remove(job.work.path)
+        self.counts.answered(job.model, written.result)
+        if job.trace is not None:
+            job.trace.end(job.address.task_id, job.model, outcome)
+        if isinstance(outcome, TaskError):
+            _log(outcome, written.result.address.task_id, job.model)
+
+    def unwritten(self, job: Job, reason: str) -> None:
+        """A task's answer is written nowhere."""
+        self._parking.put(partial(job.give_back, f"the answer is written nowhere: {reason}"))
+
+    def closed(self) -> None:
+        """A task's caller has been told."""
+        with self._changed:
+            self._in_flight -= 1
+            was_full = self._in_flight + 1 >= self._most
+            if self._in_flight == 0:
+                self._changed.notify_all()
+        if was_full:
+            self._on_room()
+
+    def wait_for_all(self, timeout: float | None) -> bool:
+        """Wait until nothing is in flight; False when the timeout came first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout)
+
+
+def _log(error: TaskError, task_id: str, model: str) -> None:
+    level = logging.ERROR if error.code in MODEL_FAULTS else logging.INFO
+    extra = {"task_id": task_id, "model": model, "code": error.code}
+    logger.log(level, "Task %s on %s ended in %s", task_id, model or "no model", error, extra=extra)

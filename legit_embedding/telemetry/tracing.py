@@ -1,0 +1,27 @@
+"""OpenTelemetry traces, where the setting ``telemetry.traces`` and the extra ``otel`` are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from legit_embedding.errors import ConfigError
+
+if TYPE_CHECKING:
+    from legit_embedding.pipeline.protocols import Tracer
+
+
+def make_tracer(worker: str) -> Tracer:
+    """A tracer, with the provider that the process has, or else one that the ``OTEL_`` variables describe.
+
+    Args:
+        worker: the worker's identity.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    try:
+        from legit_embedding.telemetry.traces import OtelTracer
+    except ImportError as error:
+        message = f"telemetry.traces: {error.name} is missing: pip install legit-embedding[otel]"
+        raise ConfigError(message) from error
+    return OtelTracer(worker)
