@@ -14,7 +14,7 @@ from legit_embedding.pipeline.handoff_processor import HandOffProcessor
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
-from legit_embedding.pipeline.snapshot import Phase, Snapshot, together
+from legit_embedding.pipeline.snapshot import Phase, Snapshot, faults, together
 from legit_embedding.pipeline.windows import Windows
 from legit_embedding.prep.content import ContentReader
 from legit_embedding.prep.cuda_guard import forbid_cuda_in_process
@@ -27,7 +27,7 @@ from legit_embedding.wire.messages import Address, HandOff, TaskObject
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
@@ -236,7 +236,7 @@ class Pipeline:
             phase=self.phase,
             dead_thread=self.dead_thread(),
             progress=self.processor.progress(),
-            faults=tuple(self._faults()),
+            faults=tuple(faults(self.writer, self.outages, self.sources)),
             in_flight=self.in_flight,
             prep_waiting={queue: self.stage.waiting(queue) for queue in self.registry.queues()},
             engine=self.processor.stats(),
@@ -311,21 +311,6 @@ class Pipeline:
 
     def _room_for_all(self) -> None:
         self._room.changed()
-
-    def _faults(self) -> Iterator[str]:
-        """What is wrong with the links that tasks and answers go by, a sentence each."""
-        writer = self.writer.health()
-        if not writer.ok:
-            yield f"results cannot be written: {writer.error}"
-        for outage in self.outages:
-            if not outage.health.ok:
-                yield f"{outage.link} is out of order: {outage.health.error}"
-        if full := self.writer.results_full:
-            yield full
-        for source in self.sources:
-            health = source.health()
-            if not health.ok:
-                yield f"the task stream cannot be read: {health.error}"
 
 
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:

@@ -10,12 +10,17 @@ from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.pipeline.task_counts import MODEL_FAULTS, OK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from legit_embedding.config import Settings
     from legit_embedding.engine.histogram import Distribution
     from legit_embedding.engine.stats import EngineStats, ModelStats, Progress
     from legit_embedding.models.registry import Registry
+    from legit_embedding.pipeline.protocols import Source
     from legit_embedding.pipeline.task_counts import TaskCounts
+    from legit_embedding.redis_io.health import Outage
     from legit_embedding.sinks.stats import WriterStats
+    from legit_embedding.sinks.writer import StreamWriter
 
 WINDOW_S = 15.0
 
@@ -110,6 +115,22 @@ class Snapshot:
         """Items a batch, over all models."""
         batches = sum(model.batches for model in self.models.values())
         return sum(model.items for model in self.models.values()) / batches if batches else 0.0
+
+
+def faults(writer: StreamWriter, outages: Sequence[Outage], sources: Sequence[Source]) -> Iterator[str]:
+    """What is wrong with the links that tasks and answers go by, a sentence each."""
+    health = writer.health()
+    if not health.ok:
+        yield f"results cannot be written: {health.error}"
+    for outage in outages:
+        if not outage.health.ok:
+            yield f"{outage.link} is out of order: {outage.health.error}"
+    if writer.results_full:
+        yield writer.results_full
+    for source in sources:
+        health = source.health()
+        if not health.ok:
+            yield f"the task stream cannot be read: {health.error}"
 
 
 def together(stats: list[SourceStats]) -> SourceStats:

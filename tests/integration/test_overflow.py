@@ -78,7 +78,7 @@ def test_a_consumer_that_stops_for_a_while_loses_nothing(client, start):
     send(client)
     wait_for(lambda: pipeline.writer.results_full, 20, "the stream to be full")
     wait_for(lambda: at_rest(pipeline), 20, "what is on its way to be answered")
-    (problem,) = problems(pipeline)
+    (problem,) = problems(pipeline.snapshot())
     assert problem.startswith("results_full: ")
     assert repr(RESULTS) in problem
     left = client.xlen("embedding_tasks")
@@ -104,7 +104,7 @@ def test_a_consumer_that_stops_for_a_while_loses_nothing(client, start):
 
     wait_for(consume, 60, "the rest to be answered")
     assert sorted(seen, key=int) == [str(number) for number in range(TASKS)]
-    wait_for(lambda: not problems(pipeline), 10, "green health")
+    wait_for(lambda: not problems(pipeline.snapshot()), 10, "green health")
     wait_for(lambda: client.xlen(RESULTS) <= LIMIT + NODE, 10, "the stream to be trimmed")
 
 

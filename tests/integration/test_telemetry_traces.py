@@ -15,7 +15,8 @@ from opentelemetry.trace import StatusCode, get_tracer_provider
 from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
 from legit_embedding.pipeline.pipeline import Pipeline
-from legit_embedding.telemetry import otel
+from legit_embedding.telemetry import traces as traces_module
+from legit_embedding.telemetry.tracing import make_tracer
 from legit_embedding.wire.messages import Origin
 from tests.told import OnOutcome
 
@@ -32,7 +33,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """Where spans end that the process's own provider gets."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(otel.trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(traces_module.trace, "get_tracer_provider", lambda: provider)
     return exporter
 
 
@@ -42,7 +43,8 @@ def start(redis_url: str) -> Iterator[Callable[[bool], Pipeline]]:
 
     def start(traces: bool) -> Pipeline:
         settings = Settings(redis_url=redis_url, device="cpu", models={"null": NULL}, telemetry={"traces": traces})
-        made.append(Pipeline(settings, "celery@pod-1", 1))
+        tracer = make_tracer("celery@pod-1") if traces else None
+        made.append(Pipeline(settings, "celery@pod-1", 1, tracer=tracer))
         made[0].start()
         return made[0]
 
@@ -105,7 +107,7 @@ def test_the_variables_of_opentelemetry_say_where_spans_go(monkeypatch: pytest.M
     monkeypatch.setenv("OTEL_SERVICE_NAME", "embedding")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
     before = get_tracer_provider()
-    tracer = otel.OtelTracer("celery@pod-1")
+    tracer = traces_module.OtelTracer("celery@pod-1")
     try:
         resource = tracer._own.resource.attributes
         assert (resource["service.name"], resource["service.instance.id"]) == ("embedding", "celery@pod-1")

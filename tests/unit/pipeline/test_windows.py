@@ -16,13 +16,13 @@ from legit_embedding.models.backend import Prepared
 from legit_embedding.models.null import expected
 from legit_embedding.models.registry import Registry
 from legit_embedding.pipeline.job import Job
+from legit_embedding.pipeline.protocols import OnOutcome
 from legit_embedding.pipeline.windows import Windows
-from legit_embedding.wire.messages import Address, Origin, TaskObject
+from legit_embedding.wire.messages import Origin, TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from legit_embedding.pipeline.job import Outcome
     from legit_embedding.wire.messages import Result
 
 TEXTS = ("one", "two", "three")
@@ -37,7 +37,7 @@ class Taken:
         self.over = threading.Event()
 
     def job(self, *windows: str, **settings: Any) -> Job:
-        made = Job(Address("t"), Origin("local", "l"), self._answered, self._settled)
+        made = Job(Origin("local", "l"), OnOutcome(self._settled), self, self)  # type: ignore[arg-type]
         made.take(TaskObject(task_id="t", text="".join(windows)), **settings)
         made.kind = "text"
         made.serve(self.registry.resolve(None, "text"))
@@ -45,10 +45,14 @@ class Taken:
         made.prepared = Prepared(items[0].array, items[0].cost, windows=tuple(items) if len(items) > 1 else ())
         return made
 
-    def _answered(self, _: Job, result: Result) -> None:
+    def put(self, _: Job, result: Result) -> None:
+        """As a sink."""
         self._settled(result.outcome)
 
-    def _settled(self, outcome: Outcome | Any) -> None:
+    def closed(self) -> None:
+        """As a book."""
+
+    def _settled(self, outcome: Any) -> None:
         self.ended.append(outcome)
         self.over.set()
 
