@@ -54,3 +54,16 @@ class GivenBackError(Exception):
 
 class CudaForbiddenError(RuntimeError):
     """CUDA was touched from a thread that must stay on the CPU."""
+
+
+def in_one_line(error: BaseException, *, named: bool = True, longest: int = 300) -> str:
+    """An error's sentence without its line breaks, for a log line or an answer.
+
+    Args:
+        error: any error; one that says nothing is named.
+        named: begin with the error's class.
+        longest: how many characters at most.
+    """
+    said = " ".join(str(error).split())
+    name = type(error).__name__
+    return (f"{name}: {said}" if named and said else said or name)[:longest]

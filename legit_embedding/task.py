@@ -17,7 +17,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from legit_embedding import process
 from legit_embedding.errors import GivenBackError, TaskError
-from legit_embedding.pipeline.protocols import HandedOver
+from legit_embedding.pipeline.caller import HandedOver
 from legit_embedding.pool.greenlets import current_owner, wait_for
 from legit_embedding.pool.request import Withdrawn
 from legit_embedding.pool.task_run import PoolJob

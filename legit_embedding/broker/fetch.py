@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.transport import virtual
 
 from legit_embedding.broker.envelope import MalformedError, parse_envelope, tag_of
+from legit_embedding.errors import in_one_line
 from legit_embedding.redis_io.connection import Backoff, explain
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class MessageFetcher:
         except Exception as error:
             # Whatever else is odd about it, it must not come back to the next worker.
             log.exception("kombu could not take a message")
-            self._malformed.refuse_item(queue, item, MalformedError(f"{type(error).__name__}: {error}"))
+            self._malformed.refuse_item(queue, item, MalformedError(in_one_line(error)))
             self._drop(message["properties"]["delivery_tag"])
 
     def _drop(self, tag: str) -> None:

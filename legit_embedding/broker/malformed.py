@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from legit_embedding import process
 from legit_embedding.broker.envelope import MalformedError, check_body, check_task, task_id
 from legit_embedding.errors import TaskError
-from legit_embedding.pipeline.protocols import OnOutcome
+from legit_embedding.pipeline.caller import OnOutcome
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:

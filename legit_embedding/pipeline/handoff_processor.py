@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from legit_embedding.pipeline.protocols import HandedOver
+from legit_embedding.pipeline.caller import HandedOver
 
 if TYPE_CHECKING:
     from legit_embedding.errors import ErrorCode

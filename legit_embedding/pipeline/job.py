@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from legit_embedding.encoding import ENCODING, encode_finite
 from legit_embedding.engine.delivery import Delivery
-from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.errors import GivenBackError, TaskError, in_one_line
 from legit_embedding.models.vectors import shortened
 from legit_embedding.pipeline.task_counts import UNKNOWN
 from legit_embedding.wire.messages import Address, Embedded, Result, Timings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind
     from legit_embedding.models.tower import Tower
-    from legit_embedding.pipeline.protocols import Caller, HandedOver, Sink, Trace
+    from legit_embedding.pipeline.caller import Caller, HandedOver, Sink, Trace
     from legit_embedding.wire.messages import HandOff, Origin, TaskObject, Written
 
 
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 _once = threading.Lock()
 """For all jobs: it is held for an instant."""
-_LONGEST_CAUSE = 300
 
 
 class Book(Protocol):
@@ -138,8 +137,7 @@ class Job(Delivery):
     def crashed(self, doing: str, error: BaseException) -> None:
         """Answer what nobody foresaw, and say so in the log."""
         logger.error("Task %r: %s failed unforeseen", self.address.task_id, doing, exc_info=error)
-        cause = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_CAUSE]
-        self.failed(TaskError("model_failed", f"{doing} failed: {cause}"))
+        self.failed(TaskError("model_failed", f"{doing} failed: {in_one_line(error)}"))
 
     def given_back(self) -> None:
         """Leave the task to its caller, unanswered."""
