@@ -119,6 +119,8 @@ class FetchConfig(_Section):
     max_pixels: PositiveInt = 64_000_000
     max_redirects: NonNegativeInt = 3
     timeout_s: PositiveFloat = 10.0
+    decode_s: PositiveFloat = 5.0
+    """How long an image may take to decode in a format whose decoder can be slow."""
 
 
 class EngineConfig(_Section):

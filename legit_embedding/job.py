@@ -142,6 +142,7 @@ class Job(Delivery):
             encoding=ENCODING,
             embedding=encode_finite(vector),
             truncated=self.prepared.truncated,
+            repaired=self.prepared.repaired,
         )
 
     def _pass_on(self, result: Result) -> None:

@@ -201,6 +201,7 @@ class Embedded:
     encoding: str
     embedding: str
     truncated: bool = False
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,8 @@ class Result:
             entry |= {"encoding": good.encoding, "embedding": good.embedding}
             if good.truncated:
                 entry["truncated"] = "1"
+            if good.repaired:
+                entry["repaired"] = "1"
         if self.address.app is not None:
             entry["app"] = self.address.app
         if self.address.metadata is not None:

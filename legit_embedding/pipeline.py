@@ -18,6 +18,7 @@ from legit_embedding.prep.fetch import Fetcher
 from legit_embedding.prep.guard import forbid_cuda_in_process
 from legit_embedding.prep.handoff import HandOffDirectory
 from legit_embedding.prep.handover import HandOver
+from legit_embedding.prep.slow import DECODERS
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.prep.work import Preparation, give_back
 from legit_embedding.sinks.writer import StreamWriter
@@ -73,6 +74,7 @@ class Pipeline:
         self._tracer = make_tracer(worker) if settings.telemetry.traces else None
         self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._wake_all)
         self._fetcher = Fetcher(settings.fetch)
+        DECODERS.budget_s = settings.fetch.decode_s
         self._handoffs = HandOffDirectory(settings.handoff_dir)
         self.engine: Engine | HandOver = (
             HandOver(self._handoffs)
@@ -244,6 +246,7 @@ class Pipeline:
         for source in self.sources:
             source.close(CLOSE_S)
         self._fetcher.close()
+        DECODERS.close()
         if self._tracer is not None:
             self._tracer.close()
 

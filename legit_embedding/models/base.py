@@ -7,7 +7,7 @@ The *backend* holds the weights and is touched only by the device loop's thread.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +30,8 @@ class Prepared:
     """What the item costs the device: 1 for an image, ``L`` for a text."""
     truncated: bool = False
     """Whether the text was cut to the model's limit."""
+    repaired: bool = False
+    """Whether the image was damaged and has been completed."""
 
 
 class Recipe(Protocol):
@@ -55,6 +57,13 @@ class Recipe(Protocol):
     @property
     def max_tokens(self) -> int:
         """The longest text, in tokens, special tokens included; 0 for an image model."""
+
+    def check_handoff(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Check what a hand-off's header says, before its data is read.
+
+        Raises:
+            TaskError: ``handoff_refused`` when its dtype or shape does not fit the model, or it is too long to read.
+        """
 
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
         """Check a legacy hand-off's tensor: an image float32 ``[3, H, W]``, a text int64 ``[2, L]`` (ids, mask).

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from zlib import crc32
 
 import numpy as np
 import torch
 from pydantic import Field
 
+from legit_embedding.errors import TaskError
 from legit_embedding.models.base import Prepared
 from legit_embedding.models.settings import Options, read_options
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, Field(ge=0)]
 
+LARGEST_HANDOFF = 1 << 28
 _HALF = 16
 _TURN = 2 * math.pi / (1 << _HALF)
 
@@ -110,6 +112,12 @@ class NullRecipe:
     def texts(self, texts: Sequence[str]) -> list[Prepared]:
         """The checksum of each text's UTF-8 bytes."""
         return [self._checksum(text.encode("utf-8", "replace")) for text in texts]
+
+    def check_handoff(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Any tensor has a checksum, but not of any size."""
+        size = dtype.itemsize * math.prod(shape)
+        if size > LARGEST_HANDOFF:
+            raise TaskError("handoff_refused", f"a tensor of {size} bytes is more than {LARGEST_HANDOFF}")
 
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
         """The checksum of the tensor's bytes."""

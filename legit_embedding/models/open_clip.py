@@ -71,7 +71,7 @@ class OpenClipModel:
             fill_color=wanted.fill_color,
             exact=self._options.exact,
         )
-        return ImageRecipe(transform, wanted.size)
+        return ImageRecipe(transform.read, wanted.size)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Load the weights onto the device."""

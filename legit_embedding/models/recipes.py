@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -23,35 +23,44 @@ CHARACTERS_PER_TOKEN = 6
 MARGIN = 128
 GROWTH = 4
 LONGEST_WINDOW = 1 << 20
+LONGEST_PADDED = 1 << 16
 
 
 class ImageRecipe:
     """Decodes and transforms images for one model.
 
     Args:
-        transform: from a file's bytes and the largest number of pixels to uint8 ``[3, H, W]``.
+        transform: from a file's bytes and the largest number of pixels to uint8 ``[3, H, W]``, and
+            whether the image was damaged and has been completed.
         size: the model's ``(H, W)``.
     """
 
     max_tokens = 0
 
-    def __init__(self, transform: Callable[[bytes, int], NDArray[np.uint8]], size: tuple[int, int]) -> None:
+    def __init__(
+        self, transform: Callable[[bytes, int], tuple[NDArray[np.uint8], bool]], size: tuple[int, int]
+    ) -> None:
         self._transform = transform
         self._shape = (_CHANNELS, *size)
 
     def image(self, data: bytes, max_pixels: int) -> Prepared:
         """Decode and transform one image file."""
-        return Prepared(self._transform(data, max_pixels), cost=1)
+        pixels, repaired = self._transform(data, max_pixels)
+        return Prepared(pixels, cost=1, repaired=repaired)
 
     def texts(self, texts: Sequence[str]) -> NoReturn:  # noqa: ARG002 - the protocol's signature
         """An image model prepares no texts."""
         raise TypeError("an image model prepares no texts")
 
+    def check_handoff(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Refuse what is not the model's one shape."""
+        if dtype not in (np.float32, np.uint8) or shape != self._shape:
+            expected = f"float32 or uint8 {list(self._shape)}"
+            raise TaskError("handoff_refused", f"the model takes {expected}, not {dtype} {list(shape)}")
+
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
         """Take normalised float32 pixels (an old prep worker's), or uint8 ones (our own prep-only worker's)."""
-        if array.dtype not in (np.float32, np.uint8) or array.shape != self._shape:
-            expected = f"float32 or uint8 {list(self._shape)}"
-            raise TaskError("handoff_refused", f"the model takes {expected}, not {array.dtype} {list(array.shape)}")
+        self.check_handoff(array.dtype, array.shape)
         return Prepared(np.ascontiguousarray(array), cost=1)
 
 
@@ -115,10 +124,16 @@ class TextRecipe:
         """A text model prepares no images."""
         raise TypeError("a text model prepares no images")
 
+    def check_handoff(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Refuse what is not ids and mask, or is padded beyond reason."""
+        if dtype != np.int64 or len(shape) != _HANDOFF_ROWS or shape[0] != _HANDOFF_ROWS:
+            raise TaskError("handoff_refused", f"the model takes int64 [2, L], not {dtype} {list(shape)}")
+        if shape[1] > LONGEST_PADDED:
+            raise TaskError("handoff_refused", f"the model takes at most {LONGEST_PADDED} tokens and padding together")
+
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
         """Take the token ids of an old prep worker, without their padding."""
-        if array.dtype != np.int64 or array.ndim != _HANDOFF_ROWS or len(array) != _HANDOFF_ROWS:
-            raise TaskError("handoff_refused", f"the model takes int64 [2, L], not {array.dtype} {list(array.shape)}")
+        self.check_handoff(array.dtype, array.shape)
         ids = array[0][array[1] != 0].astype(np.int64)
         if not 0 < len(ids) <= self._limit:
             raise TaskError("handoff_refused", f"the model takes 1 to {self._limit} tokens, not {len(ids)}")

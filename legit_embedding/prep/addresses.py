@@ -15,9 +15,14 @@ _NOT_PUBLIC = tuple(
         (
             "100.64.0.0/10",  # carriers' and clouds' inner networks
             "192.0.0.0/24",  # protocol assignments, where some clouds answer with their metadata
+            "168.63.129.16/32",  # a cloud's own services, in the middle of public addresses
+            "192.31.196.0/24",  # AS112: answers for names that should not have been asked for
+            "192.52.193.0/24",  # AMT: multicast relays
+            "192.175.48.0/24",  # AS112
             "192.88.99.0/24",  # relays into IPv6, withdrawn
             "64:ff9b:1::/48",  # local translation into IPv4
-            "2001::/23",  # protocol assignments, Teredo among them
+            "2001::/23",  # protocol assignments; Teredo, AMT and a part of AS112 among them
+            "2620:4f:8000::/48",  # AS112
             "3fff::/20",  # documentation
             "5f00::/16",  # segment routing
             "fec0::/10",  # site-local, withdrawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from base64 import b64encode
 from contextlib import contextmanager
+from operator import attrgetter
 from socket import EAI_AGAIN, gaierror
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ _PORTS = 1 << 16
 _KEPT_CONNECTIONS = 64
 _KEEP_S = 15.0
 _LONGEST_SHOWN = 200
+_FIRST_NON_ASCII = 0x80
+_left_over = attrgetter("_stream._connection._h11_state.trailing_data")
 
 
 class Fetcher:
@@ -71,7 +74,8 @@ class Fetcher:
 
     def _parse(self, url: str) -> httpx.URL:
         try:
-            parsed = httpx.URL(url)
+            parsed = httpx.URL(url.strip())
+            host = parsed.host  # decodes an international name, which may be none
         except (httpx.InvalidURL, ValueError):
             raise TaskError("fetch_refused", "image_url: this cannot be read as a URL") from None
         if parsed.scheme not in self._config.schemes:
@@ -79,7 +83,7 @@ class Fetcher:
             raise TaskError(
                 "fetch_refused", f"only {allowed} URLs are fetched, and this one's scheme is {parsed.scheme[:20]!r}"
             )
-        if not parsed.host or not 0 < (parsed.port or 1) < _PORTS:
+        if not host or not 0 < (parsed.port or 1) < _PORTS:
             raise TaskError("fetch_refused", "image_url: the URL names no host, or no port that there is")
         return parsed
 
@@ -90,7 +94,12 @@ class Fetcher:
                 return location
             if not httpx.codes.is_success(response.status):
                 raise _bad_status(url, response.status)
-            return read_body(response, self._config.max_bytes)
+            body = read_body(response, self._config.max_bytes)
+            if not _ends_cleanly(response):
+                response.extensions["network_stream"].close()
+            if not body:
+                raise TaskError("fetch_failed", f"{shown(url)} answered {response.status} without a body")
+            return body
 
     @contextmanager
     def _explaining(self, url: httpx.URL) -> Iterator[None]:
@@ -129,7 +138,26 @@ def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), "")
+    """A header's text: UTF-8, or what else it is with its bytes escaped as URLs do it."""
+    value = next((value for key, value in response.headers if key.lower() == name), b"")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < _FIRST_NON_ASCII else f"%{byte:02X}" for byte in value)
+
+
+def _ends_cleanly(response: httpcore.Response) -> bool:
+    """Whether the connection may serve another request, now that the body has been read.
+
+    httpcore keeps a connection on which more has come than the answer, and takes the rest for the next answer. Where
+    its internals do not tell, the connection is not used again.
+    """
+    names = {key.lower() for key, _ in response.headers}
+    try:
+        rest, _ = _left_over(response.stream)
+    except AttributeError:
+        return False
+    return not rest and not {b"content-length", b"transfer-encoding"} <= names
 
 
 def _joined(url: httpx.URL, location: str) -> str:

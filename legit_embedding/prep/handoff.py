@@ -6,7 +6,7 @@ import logging
 import os
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -15,7 +15,11 @@ from legit_embedding.errors import TaskError
 from legit_embedding.prep.beneath import file_beneath, folder_beneath
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    Check = Callable[[np.dtype[Any], tuple[int, ...]], None]
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +35,12 @@ class HandOffDirectory:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def read(self, path: str) -> NDArray[np.generic]:
+    def read(self, path: str, check: Check | None = None) -> NDArray[np.generic]:
         """Read a hand-off.
+
+        Args:
+            path: the file.
+            check: told the type and the shape before any data is read; raises what does not fit as a `TaskError`.
 
         Raises:
             TaskError: ``handoff_refused``, and why.
@@ -40,7 +48,9 @@ class HandOffDirectory:
         parts = self._parts(path)
         try:
             with file_beneath(self._directory, parts) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
-                return _read_array(file)
+                return _read_array(file, check)
+        except TaskError:
+            raise
         except FileNotFoundError:
             raise _refused(path, "is not there: finished already, or from another machine") from None
         except Exception as error:  # numpy's reader raises whatever comes along
@@ -81,7 +91,7 @@ class HandOffDirectory:
         raise _refused(path, f"is not below the hand-off directory {str(self._directory)!r}")
 
 
-def _read_array(file: BinaryIO) -> NDArray[np.generic]:
+def _read_array(file: BinaryIO, check: Check | None) -> NDArray[np.generic]:
     """Read the array; exactly the file, and into memory only what the file really holds."""
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -90,6 +100,10 @@ def _read_array(file: BinaryIO) -> NDArray[np.generic]:
         order = "Fortran" if fortran else "C"
         raise ValueError(f"{dtype} in {order} order, where a tensor of numbers in C order is expected")
     expected = dtype.itemsize * int(np.prod(shape, dtype=object))
+    if not shape:
+        raise ValueError("a single number, where a tensor is expected")
+    if check is not None:
+        check(dtype, shape)
     found = os.fstat(file.fileno()).st_size - file.tell()
     if found != expected or not expected:
         raise ValueError(f"{found} bytes of data, where {dtype} {list(shape)} has {expected}")

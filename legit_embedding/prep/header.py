@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 # Not everything that Pillow knows: EPS would start Ghostscript, and a small icon can hold a PNG of any size.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "HEIF")
 _PREFIX = 16
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 # Not this format after all, says its plugin.
 _NOT_THIS = (SyntaxError, IndexError, TypeError, struct.error)
 
@@ -33,6 +35,9 @@ def open_image(data: bytes, max_pixels: int) -> ImageFile:
     with refusing_bad_data():
         image = _opened(data)
         if image is None:
+            if _is_heif(data):
+                extra = "pip install 'legit-embedding[heif]'"
+                raise TaskError("undecodable", f"this is a HEIC image, which is read where the extra is there: {extra}")
             expected = ", ".join(FORMATS)
             raise TaskError("undecodable", f"this is no image in a format that is read here ({expected})")
         width, height = image.size
@@ -69,15 +74,34 @@ def refusing_bad_data() -> Iterator[None]:
 def _opened(data: bytes) -> ImageFile | None:
     """As `Image.open` does it, without its warning about sizes: those are judged here."""
     prefix = data[:_PREFIX]
+    failure: Exception | None = None
+    if _is_heif(data):
+        _register_heif()
     for name in FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
         if factory is None or accept is None or accept(prefix) is not True:
             continue
         try:
             return factory(io.BytesIO(data), "")
-        except _NOT_THIS:
-            continue
+        except _NOT_THIS as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
     return None
+
+
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
+
+
+@cache
+def _register_heif() -> None:
+    """Make HEIC images known to Pillow where the extra is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def _raise_pillows_limit(max_pixels: int) -> None:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from torchvision.transforms import functional
 
 from legit_embedding.prep.header import check_pixels, open_image, refusing_bad_data
-from legit_embedding.prep.jpeg import decode_jpeg
+from legit_embedding.prep.jpeg import complete_jpeg, decode_jpeg, is_quick
+from legit_embedding.prep.opening import eight_bit, load
+from legit_embedding.prep.png import SIGNATURE, pixels_only
+from legit_embedding.prep.slow import DECODERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL.ImageFile import ImageFile
 
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
@@ -57,18 +60,30 @@ class ImageTransform:
     exact: bool = False
 
     def __call__(self, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-        """Decode and transform one image file to uint8 ``[3, H, W]``, RGB.
+        """As `read`, without saying whether the image was completed."""
+        return self.read(data, max_pixels)[0]
+
+    def read(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
+        """Decode and transform one image file to uint8 ``[3, H, W]``, RGB; and whether it lacked its last rows.
 
         Raises:
             TaskError: ``undecodable``, or ``too_large`` beyond `max_pixels`.
         """
-        image = open_image(data, max_pixels)
+        data, image, repaired = _opened(data, max_pixels)
         height, width = self.resized(image.height, image.width)
         check_pixels(width, height, max_pixels)  # a strip of 60,000 by 1 grows beyond all bounds
         with refusing_bad_data():
+            pixels: torch.Tensor | None = None
             if self._is_fast(image, height, width):
-                return self._fast(image, data, (height, width))
-            return self._exact(image, (height, width))
+                pixels, completed = _jpeg_pixels(image, data)
+                repaired |= completed
+            if pixels is None:
+                image, completed = _loaded(image, data, max_pixels)
+                repaired |= completed
+                image = image if self.exact else eight_bit(image)
+            if self._is_fast(image, height, width):
+                return self._fast(image, pixels, (height, width)), repaired
+            return self._exact(image, (height, width)), repaired
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """The height and width to which an image is resized, before it is cropped or padded."""
@@ -82,13 +97,12 @@ class ImageTransform:
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
-    def _is_fast(self, image: ImageFile, height: int, width: int) -> bool:
+    def _is_fast(self, image: Image.Image, height: int, width: int) -> bool:
         shrinks = min(image.height / height, image.width / width)
         return not self.exact and image.mode in _PLAIN_MODES and shrinks >= SAFE_SCALE
 
-    def _fast(self, image: ImageFile, data: bytes, resized: tuple[int, int]) -> NDArray[np.uint8]:
+    def _fast(self, image: Image.Image, pixels: torch.Tensor | None, resized: tuple[int, int]) -> NDArray[np.uint8]:
         # torch's resize, unlike Pillow's, uses the processor's vector instructions. All of this releases the GIL.
-        pixels = decode_jpeg(data, image.width, image.height) if image.format in {"JPEG", "MPO"} else None
         if pixels is None:
             pixels = torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)
         (to_y, from_y), (to_x, from_x) = map(_overlap, self.size, resized)
@@ -122,6 +136,32 @@ class ImageTransform:
         # For a shape that is not square, the original forgets to pass the interpolation on.
         forgets = self.resize_mode == "shortest" and self.size[0] != self.size[1]
         return "bicubic" if forgets else self.interpolation
+
+
+def _opened(data: bytes, max_pixels: int) -> tuple[bytes, Image.Image, bool]:
+    """The file, opened; or decoded, by a process that can be ended, where its size does not bound the work."""
+    if data.startswith(SIGNATURE):
+        pixels = pixels_only(data)
+        if pixels is not None:
+            return pixels, open_image(pixels, max_pixels), False
+    elif is_quick(data) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
+        return data, open_image(data, max_pixels), False
+    image, repaired = DECODERS.decode(data, max_pixels)
+    return data, image, repaired
+
+
+def _jpeg_pixels(image: Image.Image, data: bytes) -> tuple[torch.Tensor | None, bool]:
+    if not (isinstance(image, ImageFile) and image.format in {"JPEG", "MPO"}):
+        return None, False
+    pixels = decode_jpeg(data, *image.size)
+    if pixels is not None:
+        return pixels, False
+    pixels = complete_jpeg(data, *image.size)
+    return pixels, pixels is not None
+
+
+def _loaded(image: Image.Image, data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+    return load(image, data, max_pixels) if isinstance(image, ImageFile) else (image, False)
 
 
 def _overlap(wanted: int, has: int) -> tuple[slice, slice]:

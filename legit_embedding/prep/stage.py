@@ -9,13 +9,14 @@ import random
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from legit_embedding.prep.cpus import keep_to_one_core
 from legit_embedding.prep.guard import cpu_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,30 @@ BATCH = 16
 JITTER = 0.25
 LOOK_AGAIN_S = 0.25
 """How long a model without room is left alone when nobody says that it has room again."""
+
+MOST_STAND_INS = 8
+"""How many threads may stand in for those that wait for another process."""
+
+
+class _Serving(threading.local):
+    stage: PrepStage[Any] | None = None
+
+
+_serving = _Serving()
+
+
+@contextmanager
+def standing_aside() -> Iterator[None]:
+    """Let another prep thread stand in for the calling one, which waits within the block and uses no core."""
+    stage = _serving.stage
+    if stage is None:
+        yield
+        return
+    stage.stand_aside(1)
+    try:
+        yield
+    finally:
+        stage.stand_aside(-1)
 
 
 class PrepStage(Generic[JobT]):
@@ -68,6 +93,7 @@ class PrepStage(Generic[JobT]):
         self._threads: set[threading.Thread] = set()
         self._leaving: set[threading.Thread] = set()
         self._idle = 0
+        self._aside = 0
         self._queues: dict[str, deque[JobT]] = {}  # in the order of the models' turns; none is empty
         self._full: set[str] = set()
         self._gathering: set[str] = set()
@@ -121,6 +147,12 @@ class PrepStage(Generic[JobT]):
         with self._changed:
             return self._missing() <= 0
 
+    def stand_aside(self, threads: int) -> None:
+        """Count threads that wait within their work, or that have waited: others stand in for them meanwhile."""
+        with self._changed:
+            self._aside += threads
+            self._spawn()
+
     def take_back(self) -> list[JobT]:
         """Remove and return every job that no thread has taken."""
         with self._changed:
@@ -158,6 +190,7 @@ class PrepStage(Generic[JobT]):
 
     def _serve(self) -> None:
         try:
+            _serving.stage = self
             keep_to_one_core()
             with cpu_only():
                 while (model := self._next_model()) is not None:
@@ -184,7 +217,7 @@ class PrepStage(Generic[JobT]):
 
     def _missing(self) -> int:
         """How many threads there are too few; below zero, too many."""
-        return self._wanted - (len(self._threads) - len(self._leaving))
+        return self._wanted + min(self._aside, MOST_STAND_INS) - (len(self._threads) - len(self._leaving))
 
     def _wait(self) -> None:
         self._idle += 1

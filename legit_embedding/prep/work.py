@@ -118,7 +118,7 @@ class Preparation:
 
     def _prepare(self, job: Job, recipe: Recipe) -> Prepared:
         if isinstance(job.work, HandOff):
-            prepared = recipe.handoff(self._handoffs.read(job.work.path))
+            prepared = recipe.handoff(self._handoffs.read(job.work.path, getattr(recipe, "check_handoff", None)))
             return type(prepared)(prepared.array, prepared.cost, prepared.truncated or job.work.truncated)
         if isinstance(job.work, TaskObject):
             return recipe.image(self._content.read(job.work), self._max_pixels)

@@ -222,7 +222,7 @@ def test_a_handed_over_text_that_does_not_fit(tokenizers: dict[str, str], array:
 
 
 def pixels(data: bytes, max_pixels: int) -> Any:
-    return np.full((3, 4, 6), len(data) + max_pixels, np.uint8)
+    return np.full((3, 4, 6), len(data) + max_pixels, np.uint8), len(data) == 3
 
 
 def test_an_image_is_transformed() -> None:

@@ -100,6 +100,8 @@ def test_a_body_may_come_in_chunks_or_compressed(site: Site, fetcher: Callable[.
         ("https://", "host"),
         ("http://host:99999999/", "port"),
         ("http://[::1", "URL"),
+        ("http://xn--a/", "URL"),
+        ("http://xn--zzzzzzz99999999999/", "URL"),
         ("http://ho\x00st/", "URL"),
         ("http://" + "a" * 70_000, "URL"),
     ],
@@ -359,3 +361,61 @@ def test_closing_ends_the_connections(site: Site) -> None:
     assert not ended.is_set()
     fetches.close()
     assert ended.wait(10)
+
+
+@pytest.mark.parametrize("around", [" {}", "{}\n", "\t{} \r\n"])
+def test_white_space_around_a_url_is_no_part_of_it(site: Site, fetcher: Callable[..., Fetcher], around: str) -> None:
+    site.pages["/photo"] = lambda request: request.answer(BODY)
+    assert fetcher().fetch(around.format(site.url("/photo"))) == BODY
+
+
+@pytest.mark.parametrize(("raw", "path"), [("/café.jpg".encode(), "/caf%C3%A9.jpg"), (b"/caf\xe9.jpg", "/caf%E9.jpg")])
+def test_a_location_in_raw_bytes_leads_where_it_says(
+    site: Site, fetcher: Callable[..., Fetcher], raw: bytes, path: str
+) -> None:
+    site.pages["/a"] = lambda request: request.answer(status=302, Location=raw.decode("latin-1"))
+    site.pages[path] = lambda request: request.answer(BODY)
+    assert fetcher().fetch(site.url("/a")) == BODY
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_answer_without_a_body_is_a_failure(site: Site, fetcher: Callable[..., Fetcher], status: int) -> None:
+    site.pages["/none"] = lambda request: request.answer(status=status)
+    error = refusal(fetcher(), site.url("/none"))
+    assert error.code == "fetch_failed"
+    assert f"{status} without a body" in error.detail
+
+
+ONE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+BOTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nright\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "connections"), [(ONE + b"right", 1), (ONE + b"right" + ONE + b"wrong", 3), (BOTH, 3)]
+)
+def test_the_rest_of_one_answer_is_never_the_next(
+    fetcher: Callable[..., Fetcher], answer: bytes, connections: int
+) -> None:
+    accepted = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while connection.recv(65536):
+                connection.sendall(answer)
+
+    def listen() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            accepted.append(connection)
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=listen, daemon=True).start()
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        fetches = fetcher(allow_private=(place,))
+        assert [fetches.fetch(f"http://{place}/{number}") for number in range(3)] == [b"right"] * 3
+        assert len(accepted) == connections
+        server.shutdown(socket.SHUT_RDWR)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from legit_embedding.errors import TaskError
+from legit_embedding.models.recipes import ImageRecipe
 from legit_embedding.prep.handoff import HandOffDirectory
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def test_a_missing_file_has_its_own_sentence(handoffs: HandOffDirectory, folder:
         saved(np.array([{}], object), allow_pickle=True),
         saved(np.array(["text"])),
         saved(np.array([1j])),
+        saved(np.float32(5)),
         saved(np.zeros((0, 3), np.float32)),
         saved(np.asfortranarray(IMAGE)),
         saved(IMAGE).replace(b"(3, 8, 8)", b"(9**9, 1)"),
@@ -194,3 +196,18 @@ def test_a_file_that_cannot_be_removed_is_only_logged(
         handoffs.remove(str(path))
         assert "cannot be removed" in caplog.text
     assert (folder / "folder").exists()
+
+
+def test_the_header_is_checked_before_any_data_is_read(
+    handoffs: HandOffDirectory, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "x.npy"
+    side = 16_384
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (3, side, side)})
+    path.write_bytes(head.getvalue())
+    os.truncate(path, len(head.getvalue()) + 3 * side * side * 4)
+    monkeypatch.setattr("legit_embedding.prep.handoff.np.empty", lambda *args: pytest.fail("data was read"))
+    recipe = ImageRecipe(lambda data, limit: (IMAGE, False), (8, 8))  # type: ignore[arg-type, return-value]
+    with pytest.raises(TaskError, match=r"the model takes float32 or uint8 \[3, 8, 8\]"):
+        handoffs.read(str(path), recipe.check_handoff)

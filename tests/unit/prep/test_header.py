@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from legit_embedding.errors import CudaForbiddenError, TaskError
+from legit_embedding.prep import header
 from legit_embedding.prep.header import FORMATS, check_pixels, open_image, refusing_bad_data
 from tests.images import encoded
 
@@ -37,6 +38,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_every_format_is_opened_and_not_yet_decoded(file_format: str) -> None:
+    header._register_heif()
     image = open_image(encoded(Image.new("RGB", (5, 3)), file_format), LIMIT)
     assert image.size == (5, 3)
     assert image.format == file_format

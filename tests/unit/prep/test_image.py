@@ -79,6 +79,8 @@ def oddities() -> dict[str, bytes]:
 
 
 ODDITIES = oddities()
+DEEP = {"sixteen.png", "deep.tiff", "float.tiff"}
+"""What open_clip clips, and we scale unless `exact`: `test_hostile.py` has their tests."""
 SIZES = [(640, 480), (481, 641), (1, 1), (2, 300), (300, 3), (31, 17), (224, 224), (225, 223), (448, 448), (1000, 449)]
 
 
@@ -112,6 +114,8 @@ def deviation(data: bytes, size: tuple[int, int] = SIZE, *, exact: bool = False,
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("name", ODDITIES)
 def test_every_kind_of_file_is_seen_as_open_clip_sees_it(name: str, exact: bool) -> None:
+    if name in DEEP and not exact:
+        return
     assert deviation(ODDITIES[name], exact=exact).max() == 0
     assert deviation(ODDITIES[name], (24, 24), exact=exact).max() <= (0 if exact else 1)
 
@@ -143,7 +147,7 @@ def test_every_setting_means_what_it_means_to_open_clip(
     size: tuple[int, int], settings: dict[str, Any], exact: bool
 ) -> None:
     files = [encoded(photo(PHOTOS[0]).resize(shape), "PNG") for shape in ((301, 200), (200, 301), (97, 97), (20, 9))]
-    for data in [*files, *ODDITIES.values()]:
+    for data in [*files, *(data for name, data in ODDITIES.items() if exact or name not in DEEP)]:
         assert deviation(data, size, exact=exact, **settings).max() <= (0 if exact else 1)
 
 

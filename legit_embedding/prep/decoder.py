@@ -1,0 +1,56 @@
+"""The process that decodes images whose decoders can be slow. It has no torch, little memory, and may be killed.
+
+It reads a request (the sizes, then the file) from its standard input and answers on its standard output (a line of
+JSON, then the pixels), until its input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+from legit_embedding.errors import TaskError
+from legit_embedding.prep.header import open_image, refusing_bad_data
+from legit_embedding.prep.opening import load, packed
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+REQUEST = struct.Struct("<QQ")
+"""The length of the file, and the largest number of pixels."""
+_OWN_BYTES = 1 << 30
+_BYTES_A_PIXEL = 12
+
+
+def main() -> None:
+    """Answer until nobody asks any more."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    while len(head := requests.read(REQUEST.size)) == REQUEST.size:
+        length, max_pixels = REQUEST.unpack(head)
+        _limit_memory(_OWN_BYTES + length * 2 + max_pixels * _BYTES_A_PIXEL)
+        _answer(requests.read(length), max_pixels, answers)
+
+
+def _answer(data: bytes, max_pixels: int, answers: BinaryIO) -> None:
+    fields: dict[str, Any]
+    try:
+        with refusing_bad_data():
+            image, repaired = load(open_image(data, max_pixels), data, max_pixels)
+            pixels = image.tobytes()
+            fields = packed(image) | {"repaired": repaired, "length": len(pixels)}
+    except TaskError as error:
+        fields, pixels = {"error": error.code, "detail": error.detail}, b""
+    answers.write(json.dumps(fields).encode() + b"\n" + pixels)
+    answers.flush()
+
+
+def _limit_memory(limit: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+if __name__ == "__main__":
+    main()
