@@ -39,6 +39,7 @@ class HandedOver:
     path: Path
     model: str
     truncated: bool
+    repaired: bool = False
 
 
 Outcome: TypeAlias = "Written | HandedOver | GivenBackError"
@@ -52,7 +53,7 @@ class Job(Delivery):
     The first answer counts, whatever else is reported later; an answer that cannot be passed on gives the task back.
     """
 
-    __slots__ = ("_answer", "_settled", "address", "attempts", "kind", "origin", "prep_s", "trace", "work")
+    __slots__ = ("_answer", "_settled", "address", "attempts", "held_up", "kind", "origin", "prep_s", "trace", "work")
 
     _answer: Callable[[Job, Result], None] | None
     _settled: Settled | None
@@ -60,6 +61,8 @@ class Job(Delivery):
     kind: Kind
     work: TaskObject | HandOff | None
     """What there is to do; None for a task that does not fit and is only answered."""
+    held_up: Callable[[], bool] | None
+    """Whether what it last waited for is still in use by others; None while it has not waited."""
     trace: Trace | None
     """Where its spans are kept; None unless ``telemetry.traces`` is on."""
 
@@ -73,6 +76,7 @@ class Job(Delivery):
         self.work = None
         self.trace = None
         self.cancelled = None
+        self.held_up = None
         self.deadline = None
         self._answer = answer
         self._settled = settled

@@ -31,7 +31,8 @@ class HandOver:
         if delivery.kind == "text":
             array = np.stack([array, np.ones_like(array)])
         path = self._handoffs.write(array)
-        delivery.settle(HandedOver(path, delivery.model, delivery.prepared.truncated))
+        item = delivery.prepared
+        delivery.settle(HandedOver(path, delivery.model, item.truncated, item.repaired))
 
     def has_room(self, model: str) -> bool:  # noqa: ARG002 - the engine's signature
         """A directory has no accumulator."""

@@ -20,7 +20,8 @@ def test_its_tasks_are_embedded_by_the_other_worker_under_the_same_id(redis_url,
     config = {"models": MODELS, "handoff_dir": str(handoffs)}
     prep = ("-m", "celery", "-A", "legit_embedding", "worker", "--pool=threads", "-Q", "prep", "-n", "prep@%h")
     profile = {"CELERY_CONFIG_MODULE": "celeryconfig.prep_only"}
-    image = base64.b64encode(encoded(photo("coffee.png"), "JPEG")).decode()
+    unfinished = encoded(photo("coffee.png"), "JPEG")[:-2]
+    image = base64.b64encode(unfinished).decode()
     tasks = [
         (PREPARE_TEXT, {"task_id": "text", "text": "a cup of coffee", "metadata": {"row": 1}}),
         (PREPARE_IMAGE, {"task_id": "image", "image_b64": image, "return_embedding": True}),
@@ -42,6 +43,7 @@ def test_its_tasks_are_embedded_by_the_other_worker_under_the_same_id(redis_url,
         assert preparing.stop() == 0
     assert [receipt["task_id"] for receipt in receipts] == ["text", "image"]
     assert receipts[1]["embedding"] == direct[1]["embedding"], "the same vector as without the detour"
+    assert answers["image"]["repaired"] == "1", "as the prep worker has seen it"
     assert answers["text"]["source"] == sent[0].id
     assert answers["text"]["metadata"] == '{"row":1}'
     assert (answers["bad"]["error"], answers["bad"]["source"]) == ("unknown_model", bad.id)

@@ -134,8 +134,8 @@ def test_samples_are_as_many_images_as_the_cost() -> None:
 
 def test_the_recipe_needs_no_weights_and_takes_the_options() -> None:
     recipe = model(dtype=None, options={"exact": True}).recipe()
-    assert recipe._transform.exact is True  # type: ignore[attr-defined]
-    assert model(dtype=None).recipe()._transform.exact is False  # type: ignore[attr-defined]
+    assert recipe._transform.__self__.exact is True  # type: ignore[attr-defined]
+    assert model(dtype=None).recipe()._transform.__self__.exact is False  # type: ignore[attr-defined]
     item = recipe.image(encoded(photo(PHOTOS[0]), "JPEG"), 10_000_000)
     assert item.array.shape == (3, 32, 32)
 
