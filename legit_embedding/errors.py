@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ErrorCode = Literal[
     "invalid_task",
@@ -50,6 +53,18 @@ class ConfigError(Exception):
 
 class GivenBackError(Exception):
     """A task that is handed back to its source unanswered, because the worker is stopping."""
+
+
+class BusyError(Exception):
+    """What a task needs is in use by others: the task waits, and nothing is wrong with it.
+
+    Args:
+        held_up: whether that is still so.
+    """
+
+    def __init__(self, held_up: Callable[[], bool]) -> None:
+        super().__init__("what the task needs is in use")
+        self.held_up = held_up
 
 
 class CudaForbiddenError(RuntimeError):

@@ -21,6 +21,7 @@ class HandedOver:
     path: Path
     model: str
     truncated: bool
+    repaired: bool = False
 
 
 class Caller(Protocol):

@@ -62,6 +62,7 @@ class Job(Delivery):
         "address",
         "attempts",
         "dimensions",
+        "held_up",
         "kind",
         "origin",
         "prep_s",
@@ -77,6 +78,8 @@ class Job(Delivery):
     """The length to which its vector is cut; None for the full one."""
     work: TaskObject | HandOff | None
     """What there is to do; None for a task that does not fit and is only answered."""
+    held_up: Callable[[], bool] | None
+    """Whether what it last waited for is still in use by others; None while it has not waited."""
     trace: Trace | None
     """Where its spans are kept; None unless ``telemetry.traces`` is on."""
 
@@ -89,6 +92,7 @@ class Job(Delivery):
         self.work = None
         self.trace = None
         self.cancelled = None
+        self.held_up = None
         self.deadline = None
         self._caller = caller
         self._sink = sink

@@ -123,6 +123,8 @@ class HandOff(_Wire):
     path: Name
     truncated: StrictBool = False
     """Set by a prep worker of this project; old ones did not say."""
+    repaired: StrictBool = False
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True)
