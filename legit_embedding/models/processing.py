@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from legit_embedding.models.checkpoint import Checkpoint
 
 _PLAIN_MODES = frozenset({"RGB", "L"})
-_ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 # Whose order of steps is the usual one: resize, crop, then rescale and normalise, or an order that comes to the same.
 _USUAL = frozenset(
     {"TorchvisionBackend", "BaseImageProcessorFast", "DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast"}
@@ -74,7 +73,8 @@ class ProcessorTransform:
         check_pixels(width, height, max_pixels)  # a strip of 60,000 by 1 grows beyond all bounds
         with refusing_bad_data():
             if not self._fast:
-                return self._asked(image.convert("RGB"))
+                blends = self._processor.do_convert_rgb and _is_transparent(image)
+                return self._asked(_on_white(image) if blends else image.convert("RGB"))
             pixels = self._decoded(image, data)
             if self._processor.do_resize is not False:
                 mode = _RESAMPLING[int(self._processor.resample)]
@@ -90,17 +90,13 @@ class ProcessorTransform:
         return (grown, self._edge) if width <= height else (self._edge, grown)
 
     def _decoded(self, image: ImageFile, data: bytes) -> torch.Tensor:
+        if self._processor.do_convert_rgb and _is_transparent(image):
+            return _tensor(_on_white(image))
         if image.mode in _PLAIN_MODES:
             pixels = decode_jpeg(data, image.width, image.height) if image.format in {"JPEG", "MPO"} else None
-            if pixels is None:
-                pixels = torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)
-            return pixels.expand(3, -1, -1)
-        transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
-        if transparent and self._processor.do_convert_rgb:
-            return _on_white(functional.pil_to_tensor(image.convert("RGBA")))
+            return (_tensor(image) if pixels is None else pixels).expand(3, -1, -1)
         image.info.pop("transparency", None)  # it has no part in RGB, and Pillow would warn
-        opaque: torch.Tensor = functional.pil_to_tensor(image.convert("RGB"))
-        return opaque
+        return _tensor(image.convert("RGB"))
 
     def _cropped(self, pixels: torch.Tensor) -> torch.Tensor:
         if not self._processor.do_center_crop:
@@ -149,9 +145,15 @@ def _entry(size: Any, key: str) -> int | None:  # noqa: ANN401
     return int(found) if found else None
 
 
-def _on_white(pixels: torch.Tensor) -> torch.Tensor:
-    """As the library does it."""
-    values = functional.to_dtype(pixels, torch.float32, scale=True)
-    blended = values[:3] * values[3:] + (1 - values[3:])
-    found: torch.Tensor = functional.to_dtype(blended, torch.uint8, scale=True)
-    return found
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or image.info.get("transparency") is not None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Blended with white, as the library does it."""
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)
