@@ -7,25 +7,20 @@ import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
-import redis
 from hiredis import pack_command
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+
+from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.redis_io.client import make_async_pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-    from threading import Event
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
     Argument = bytes | str | int
     Command = Sequence["Argument | Packed"]
-
-CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +84,13 @@ class Link:
     A failed call is not repeated here: whoever calls knows whether that is safe.
 
     Args:
-        url: the server. Query options of redis-py are honoured.
+        url: the server.
         timeout_s: how long the server may take to answer; the url's own ``socket_timeout`` wins.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._pool: ConnectionPool = ConnectionPool.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        # Replies are bytes here, whatever the url asks for.
-        self._pool.connection_kwargs["decode_responses"] = False
-        self.timeout_s: float = self._pool.connection_kwargs.get("socket_timeout") or timeout_s
+    def __init__(self, url: str | RedisAddress, timeout_s: float) -> None:
+        self._pool = make_async_pool(RedisAddress.of(url), timeout_s)
+        self.timeout_s: float = self._pool.connection_kwargs["socket_timeout"]
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[Connection]:
@@ -169,50 +156,3 @@ def explain(error: BaseException) -> str:
     if isinstance(error, NoPermissionError):
         return f"NOPERM {error}"  # redis-py keeps the first word of an error that it has a class for
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def public_url(url: str) -> str:
-    """The server's address without user, password and options: fit for a log."""
-    parts = urlsplit(url)
-    if parts.hostname is None:
-        return f"{parts.scheme}://{parts.path}"
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path}"
-
-
-def wait_until_reachable(url: str, stop: Event, say: Callable[[str], None], timeout_s: float = 5.0) -> bool:
-    """Wait until the server answers; to be called before the worker says ready.
-
-    Args:
-        url: the server.
-        stop: set to give up.
-        say: told once for every new reason why the server does not answer, and when it does after all.
-        timeout_s: how long one attempt may take.
-
-    Returns:
-        Whether the server answered; False when `stop` was set first.
-    """
-    backoff, attempt, said = Backoff(), 0, ""
-    while not stop.is_set():
-        reason = _ping(url, timeout_s)
-        if not reason:
-            if said:
-                say(f"Redis at {public_url(url)} answers")
-            return True
-        if reason != said:
-            say(f"waiting for Redis at {public_url(url)}: {reason}")
-            said = reason
-        attempt += 1
-        stop.wait(backoff.delay(attempt))
-    return False
-
-
-def _ping(url: str, timeout_s: float) -> str:
-    retry = redis.retry.Retry(NoBackoff(), 0)
-    options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": retry}
-    try:
-        with redis.Redis.from_url(url, **options) as client:
-            client.ping()
-    except (RedisError, OSError) as error:
-        return explain(error)
-    return ""

@@ -71,7 +71,7 @@ class Pipeline:
         self.registry = Registry(settings.models)
         self.tally = Tally(self.registry.names())
         self._tracer = make_tracer(worker) if settings.telemetry.traces else None
-        self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._wake_all)
+        self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._wake_all)
         self._fetcher = Fetcher(settings.fetch)
         self._handoffs = HandOffDirectory(settings.handoff_dir)
         self.engine: Engine | HandOver = (

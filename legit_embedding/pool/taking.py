@@ -10,6 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import virtual
+from redis.exceptions import ReadOnlyError
 
 from legit_embedding.link import Backoff, explain
 from legit_embedding.pool.envelope import MalformedError, parse_envelope, tag_of
@@ -122,6 +123,9 @@ class Taking:
             channel.client.connection.disconnect()
             raise
         except channel.ResponseError as error:
+            if isinstance(error, ReadOnlyError):
+                # A failover has made a replica of this server: the next question goes to where its name leads by then.
+                channel.client.connection.disconnect()
             self._pause(error)
             raise Empty from None
         finally:

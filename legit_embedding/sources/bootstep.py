@@ -55,5 +55,5 @@ def stream_source(pipeline: Pipeline) -> StreamSource:
             pipeline.submit(entry.raw, entry.origin, settled)
 
     settings = pipeline.settings
-    source = StreamSource(settings.streams, settings.redis_url, pipeline.worker, submit, pipeline.room)
+    source = StreamSource(settings.streams, settings.redis, pipeline.worker, submit, pipeline.room)
     return source

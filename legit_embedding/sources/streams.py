@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from legit_embedding.link import Backoff, Link, explain, public_url
+from legit_embedding.link import Backoff, Link, explain
 from legit_embedding.outage import Health, Outage
+from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.sinks.dead_letter import DeadLetter
 from legit_embedding.sources.group import Group
 from legit_embedding.sources.holdings import Holdings
@@ -70,7 +71,7 @@ class StreamSource:
     def __init__(
         self,
         config: StreamConfig,
-        url: str,
+        url: str | RedisAddress,
         consumer: str,
         submit: Callable[[Entry], None],
         room: Callable[[], int],
@@ -79,14 +80,14 @@ class StreamSource:
         backoff: Backoff | None = None,
     ) -> None:
         self._config = config
-        self._url = url
+        self._address = RedisAddress.of(url)
         self._consumer = consumer
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
         self._holdings = Holdings(submit, room)
         self._recovered = Recovered(config.max_deliveries)
         self._dead_letter = DeadLetter(config, consumer)
-        self._outage = Outage(f"the task stream {config.tasks!r} at {public_url(url)}")
+        self._outage = Outage(f"the task stream {config.tasks!r} at {self._address.public}")
         self._death: Health | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = Event()
@@ -187,7 +188,7 @@ class StreamSource:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._turns.set()
-        link = Link(self._url, self._timeout_s)
+        link = Link(self._address, self._timeout_s)
         attempt = 0
         try:
             while not self._closing.is_set():
