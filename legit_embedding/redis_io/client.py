@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 SENTINEL_TIMEOUT_S = 1.0
 """How long one Sentinel may take to answer before the next one is asked."""
+SENTINEL_RETRIES = 1
+"""An idle connection may have gone stale; a Sentinel that is away costs no time, for the next one is asked."""
 
 
 def make_client(
@@ -49,7 +51,7 @@ def make_async_pool(address: RedisAddress, timeout_s: float) -> redis_asyncio.Co
     """
     options = _options(address, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
     if address.service:
-        known = sentinel_options(address) | {"retry": AsyncRetry(NoBackoff(), 1)}
+        known = sentinel_options(address) | {"retry": AsyncRetry(NoBackoff(), SENTINEL_RETRIES)}
         manager = async_sentinel.Sentinel(
             address.hosts, min_other_sentinels=address.min_other_sentinels, sentinel_kwargs=known
         )
@@ -61,8 +63,9 @@ def make_async_pool(address: RedisAddress, timeout_s: float) -> redis_asyncio.Co
 
 
 def sentinel_options(address: RedisAddress) -> dict[str, Any]:
-    """redis-py's options of a connection to a Sentinel."""
+    """redis-py's options of a client of one Sentinel, for threads."""
     wanted = {
+        "retry": Retry(NoBackoff(), SENTINEL_RETRIES),
         "socket_timeout": SENTINEL_TIMEOUT_S,
         "socket_connect_timeout": SENTINEL_TIMEOUT_S,
         "username": address.sentinel_username,
@@ -118,8 +121,8 @@ def _connection_class(address: RedisAddress) -> type[redis.connection.AbstractCo
 
 
 def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
-    known = sentinel_options(address) | {"retry": Retry(NoBackoff(), 1)}
-    manager = sentinel.Sentinel(address.hosts, min_other_sentinels=address.min_other_sentinels, sentinel_kwargs=known)
+    known, least = sentinel_options(address), address.min_other_sentinels
+    manager = sentinel.Sentinel(address.hosts, min_other_sentinels=least, sentinel_kwargs=known)
     is_tls = address.tls is not None
     pool = _SentinelPool(address.service, manager, ssl=is_tls, **options)  # type: ignore[no-untyped-call]
     return redis.Redis.from_pool(pool)
