@@ -14,6 +14,8 @@ from tests.unit.cli.invoking import Cli
 from tests.workers import Worker
 
 USER = "shop:of-the-shop"
+PERMISSIONS = "+@all -@dangerous +info"
+"""What docs/redis.md gives to a worker's user."""
 ADDRESSES = {
     "unix": "unix://{user}@{folder}/redis.sock?db=1",
     "Celery's TLS": "rediss://{user}@localhost:{port}/2?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={folder}/ca.pem",
@@ -39,7 +41,7 @@ def urls(folder, tmp_path_factory):
     options += ["--tls-ca-cert-file", f"{folder}/ca.pem", "--tls-auth-clients", "no"]
     options += ["--unixsocket", f"{folder}/redis.sock"]
     name, password = USER.split(":")
-    options += ["--user", name, "on", f">{password}", "~*", "&*", "+@all"]
+    options += ["--user", name, "on", f">{password}", "~*", "&*", *PERMISSIONS.split()]
     with Server(available_kinds()[-1], tmp_path_factory.mktemp("server"), options=options) as server:
         yield {kind: url.format(user=USER, folder=folder, port=port) for kind, url in ADDRESSES.items()}
         with server.client() as client:
