@@ -10,6 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import virtual
+from redis.exceptions import ReadOnlyError
 
 from legit_embedding.broker.envelope import MalformedError, parse_envelope, tag_of
 from legit_embedding.errors import in_one_line
@@ -124,6 +125,9 @@ class MessageFetcher:
             channel.client.connection.disconnect()
             raise
         except channel.ResponseError as error:
+            if isinstance(error, ReadOnlyError):
+                # A failover has made a replica of this server: the next question goes to where its name leads by then.
+                channel.client.connection.disconnect()
             self._pause(error)
             raise Empty from None
         finally:
