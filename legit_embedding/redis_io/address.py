@@ -74,6 +74,8 @@ class RedisAddress:
 @cache
 def _read(url: str) -> RedisAddress:
     text = url.strip()
+    if not text.isprintable():
+        raise ValueError(NO_ADDRESS)
     if not (text.lower().startswith("sentinel://") and ";" in text):
         return _read_one(text)
     # Celery's spelling of several Sentinels: whole addresses with a semicolon between them.
@@ -128,7 +130,10 @@ def _check_options(kind: str, options: Options) -> None:
 
 def _hosts(kind: str, text: str) -> tuple[Host, ...]:
     default = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
-    return tuple(_host(each, default) for each in (text.split(",") if kind == "sentinel" else [text]))
+    hosts = text.split(",") if kind == "sentinel" else [text]
+    if len(hosts) > 1 and not all(each.strip() for each in hosts):
+        raise ValueError("an empty host stands between the commas")
+    return tuple(_host(each, default) for each in hosts)
 
 
 def _host(text: str, default: int) -> Host:

@@ -41,7 +41,9 @@ def read_options(query: str) -> Options:
         elif name == "min_other_sentinels":
             found[name] = _value(given, text, _whole)
         elif name not in _IGNORED:
-            message = f"there is no option {given!r} for this address"
+            # A password may hold a bare `&`: what follows it is no option's name, and is not repeated.
+            shown = repr(given) if given.isidentifier() and not found.keys() & _SECRETS else "of that name"
+            message = f"there is no option {shown} for this address (in a value write & as %26)"
             raise ValueError(message)
     of_sentinel = next((name for name in found if name in _OF_SENTINEL), "")
     return Options(tls=MappingProxyType(tls), connection=MappingProxyType(connection), of_sentinel=of_sentinel, **found)
@@ -72,13 +74,18 @@ def _value(name: str, text: str, read: Callable[[str], Any]) -> Any:  # noqa: AN
         raise ValueError(message) from None
 
 
+LEAST_S = 0.05
+"""A shorter time-out is a mistake: no server on a network answers so soon."""
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1
-    if not 0 < seconds < float("inf"):
-        raise ValueError("a number of seconds above 0")
+    if not LEAST_S <= seconds < float("inf"):
+        message = f"a number of seconds from {LEAST_S:g} on"
+        raise ValueError(message)
     return seconds
 
 
@@ -117,6 +124,7 @@ _CONNECTION: dict[str, Callable[[str], Any]] = {
     "max_connections": _whole,
     "client_name": str,
 }
+_SECRETS = frozenset({"password", "sentinel_password"})
 _TLS: dict[str, Callable[[str], Any]] = {
     "ssl_cert_reqs": _verification,
     "ssl_ca_certs": _file,
