@@ -1,4 +1,4 @@
-"""The corpus that every peer gets: the same for the same seed, on every machine."""
+"""The corpus that every peer gets: the same for the same seed, with the words of this Python's own reference."""
 
 from __future__ import annotations
 

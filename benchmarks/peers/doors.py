@@ -114,6 +114,7 @@ class PipeDoor:
         return [self._found.get() for _ in range(self._found.qsize())]
 
     def _read(self, lines: Any) -> None:  # noqa: ANN401 - a pipe
-        for line in lines:
-            if line.endswith(b"\n"):  # a process that is killed may leave half of one
-                self._found.put(Answer(**json.loads(line)))
+        with lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # a process that is killed may leave half of one
+                    self._found.put(Answer(**json.loads(line)))

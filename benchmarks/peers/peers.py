@@ -162,7 +162,9 @@ PEERS = (
         "celery",
         ("celery_batches_worker.py", *SHARED),
     ),
-    Peer("Ray Serve, @serve.batch", "ray", "ray", ("ray_batch.py",), "stream", ("ray_batch.py", "ray_model.py", *BRIDGE)),
+    Peer(
+        "Ray Serve, @serve.batch", "ray", "ray", ("ray_batch.py",), "stream", ("ray_batch.py", "ray_model.py", *BRIDGE)
+    ),
     Peer(
         "Ray Serve, task_consumer",
         "ray",
@@ -171,7 +173,14 @@ PEERS = (
         "celery",
         ("ray_task_consumer.py", "ray_model.py", *SHARED),
     ),
-    Peer("bare asyncio loop", "asyncio_loop", "transformers", ("asyncio_loop.py",), "stream", ("asyncio_loop.py", *BRIDGE)),
+    Peer(
+        "bare asyncio loop",
+        "asyncio_loop",
+        "transformers",
+        ("asyncio_loop.py",),
+        "stream",
+        ("asyncio_loop.py", *BRIDGE),
+    ),
     Peer(
         "Triton, dynamic batcher (PyTriton)",
         "triton",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -58,7 +57,7 @@ class PeerProcess:
                 self._command,
                 cwd=self._folder,
                 env=self._env,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.PIPE if self._door.pipes else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if self._door.pipes else log,
                 stderr=log,
                 start_new_session=True,
@@ -74,6 +73,8 @@ class PeerProcess:
         psutil.wait_procs(tree, timeout=20)
         if self._process is not None:
             self._process.wait(20)
+            if self._process.stdin is not None:
+                self._process.stdin.close()
 
     def memory_mb(self) -> float:
         """What it holds of the machine's memory; pages that several of its processes share count once."""
@@ -113,5 +114,3 @@ class PeerProcess:
             first = psutil.Process(self._process.pid)
             return [first, *first.children(recursive=True)]
         return []
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -61,16 +62,14 @@ class Found:
     error: str = ""
 
 
-def run(
-    peers: Sequence[Peer], corpora: Corpora, setup: Setup, options: Namespace, folder: Path
-) -> list[Found]:
+def run(peers: Sequence[Peer], corpora: Corpora, setup: Setup, options: Namespace, folder: Path) -> list[Found]:
     """Let the peers take turns, each turn beginning with another one."""
     found = {peer.name: Found(peer) for peer in peers}
     for turn in range(options.turns):
         for peer in [*peers[turn % len(peers) :], *peers[: turn % len(peers)]]:
             here = found[peer.name]
             if not here.error:
-                print(f"turn {turn + 1}, {peer.name} ...", file=sys.stderr)
+                print(f"{time.strftime('%X')} turn {turn + 1}, {peer.name} ...", file=sys.stderr)
                 try:
                     _turn(here, turn, corpora, setup, options, folder / f"{turn}-{peers.index(peer)}")
                 except (RuntimeError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import platform
 import statistics
@@ -13,7 +14,7 @@ import numpy as np
 
 from benchmarks.peers.environments import TORCH, version_of
 from benchmarks.peers.peers import OURS
-from benchmarks.report import show
+from benchmarks.report import machine
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -44,10 +45,14 @@ def report(found: Sequence[Found], options: Namespace, load: Sequence[float], se
         "torch": version_of(TORCH, "torch"),
         "seconds": round(seconds),
     }
-    failed = {f"failed: {each.peer.name}": each.error.splitlines()[0] for each in found if each.error}
-    details = {f"{name}, all turns": speeds for each in found for name, speeds in _turns(each)}
-    if rows:
-        show("This worker among its peers", rows, conditions | failed | details, options.json)
+    failed = {f"failed: {each.peer.name}": " ".join(each.error.split())[-300:] for each in found if each.error}
+    details = {name: speeds for each in found for name, speeds in _turns(each)}
+    if not rows:
+        return
+    written = {"rows": rows, "summary": conditions | failed, "turns": details, "machine": machine()}
+    print(markdown(written))
+    if options.json:
+        options.json.write_text(json.dumps(written, indent=2))
 
 
 def markdown(written: Mapping[str, Any]) -> str:
@@ -56,8 +61,7 @@ def markdown(written: Mapping[str, Any]) -> str:
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
-    conditions = [f"{name} {value}" for name, value in summary.items() if not name.endswith("all turns")]
-    return "\n".join([*lines, "", "; ".join(conditions) + "."])
+    return "\n".join([*lines, "", "; ".join(f"{name}: {value}" for name, value in summary.items()) + "."])
 
 
 def _row(each: Found, found: Sequence[Found]) -> dict[str, Any] | None:
@@ -108,10 +112,10 @@ def _vector(text: str) -> NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
-def _turns(each: Found) -> list[tuple[str, str]]:
+def _turns(each: Found) -> list[tuple[str, list[float]]]:
     kinds = {"mixed": each.mixed, "equal": each.equal, "photos": each.photos}
     return [
-        (f"{each.peer.name}, {kind}", ", ".join(f"{speed.items_per_s:.1f}" for speed in speeds))
+        (f"{each.peer.name}, {kind}, items/s", [speed.items_per_s for speed in speeds])
         for kind, speeds in kinds.items()
         if speeds
     ]

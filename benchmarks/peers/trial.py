@@ -56,6 +56,8 @@ class Accident:
 class Trial:
     """A started peer."""
 
+    quiet_s = QUIET_S
+
     def __init__(self, peer: Peer, process: PeerProcess, door: Door) -> None:
         self.peer, self.process, self._door = peer, process, door
 
@@ -142,6 +144,6 @@ class Trial:
             if tally.add(self._door.answers()):
                 last = time.monotonic()
             started = tally.counts.total() > begun
-            if time.monotonic() - last > (QUIET_S if started else START_S):
+            if time.monotonic() - last > (self.quiet_s if started else START_S):
                 return
             time.sleep(POLL_S)

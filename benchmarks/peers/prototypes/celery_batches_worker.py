@@ -1,6 +1,6 @@
 """celery-batches on threads: a Celery task that gets a list, and writes the list's answers to Redis.
 
-    celery -A celery_batches_worker worker --pool=threads -c 1
+Its command is `celery -A celery_batches_worker worker --pool=threads -c 1`.
 """
 
 from __future__ import annotations

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import redis
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import CeleryAdapterConfig, TaskProcessorConfig
 from ray.serve.task_consumer import task_consumer, task_handler
 from ray_model import Model
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
 
 URL = os.environ["PEER_REDIS_URL"]
 CONFIG = TaskProcessorConfig(

@@ -48,7 +48,9 @@ async def feed(url: str) -> None:
 
 if __name__ == "__main__":
     ports = {name: free_port() for name in ("http_port", "grpc_port", "metrics_port")}
-    with Triton(config=TritonConfig(**ports), workspace=f"{os.environ['PEER_FOLDER']}/triton") as triton:
+    addresses = dict.fromkeys(("http_address", "grpc_address", "metrics_address"), "127.0.0.1")
+    workspace = f"{os.environ['PEER_FOLDER']}/triton-{os.getpid()}"
+    with Triton(config=TritonConfig(**ports, **addresses), workspace=workspace) as triton:
         triton.bind(
             model_name="encoder",
             infer_func=infer,
