@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 PROTOTYPES = Path(__file__).parent / "prototypes"
 OURS = "project"
 """The environment that this command itself runs in."""
-VISIBILITY_S = 20
+VISIBILITY_S = 15
+"""Above the time that a kill's tasks take: Redis gives what outlasts it to a second worker, although the first lives."""
 WORKER = ("-m", "celery", "-A", "legit_embedding", "worker", "--pool=gpubatch", "-c", "2")
 BATCHES = ("-m", "celery", "-A", "celery_batches_worker", "worker", "--pool=threads", "-c", "1", "-l", "INFO")
 SHARED = ("encoder.py",)
@@ -52,7 +53,6 @@ class Peer:
         command: what its interpreter runs, a prototype's file name first where there is one.
         way: "stream", "celery" or "memory": where its tasks wait.
         glue: the files that a user has to write for it.
-        images: whether it takes photos here.
         served: whether it can be asked one thing at a time.
     """
 
@@ -62,7 +62,6 @@ class Peer:
     command: tuple[str, ...]
     way: str
     glue: tuple[str, ...]
-    images: bool = True
     served: bool = True
 
     def door(self, url: str) -> Door:
@@ -142,7 +141,6 @@ PEERS = (
         ("sentence_transformers_encode.py",),
         "memory",
         ("sentence_transformers_encode.py",),
-        images=False,
         served=False,
     ),
     Peer(
@@ -152,7 +150,6 @@ PEERS = (
         ("infinity_engine.py",),
         "memory",
         ("infinity_engine.py",),
-        images=False,
     ),
     Peer(
         "celery-batches on threads",

@@ -85,7 +85,7 @@ def _turn(found: Found, turn: int, corpora: Corpora, setup: Setup, options: Name
         found.mixed.append(trial.speed(corpus.text_tasks(corpora.mixed, "mixed")))
         if turn == 0:
             _once(found, trial, corpora, options)
-    if turn == 0 and corpora.photos and found.peer.images:
+    if turn == 0 and corpora.photos:
         with _started(found.peer, setup, "image", folder / "i") as trial:
             trial.warm_up(corpus.photo_tasks(corpora.photos[:4], "warm"))
             found.photos.append(trial.speed(corpus.photo_tasks(corpora.photos, "photo")))

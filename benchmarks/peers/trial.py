@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.peers.peers import Peer, Setup
 
 START_S, DRAIN_S, POLL_S = 180.0, 300.0, 0.02
-QUIET_S = 12.0
+QUIET_S = 8.0
 """A restarted peer that says nothing for so long has nothing more to say."""
 
 

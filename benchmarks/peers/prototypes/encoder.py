@@ -71,14 +71,19 @@ class Photos:
     @torch.inference_mode()
     def __call__(self, tasks: Sequence[Task]) -> list[str]:
         """Embed some photos, given as paths."""
-        from PIL import Image
-
         answers: list[str] = []
         for start in range(0, len(tasks), ROWS):
-            photos = [Image.open(task["image_path"]).convert("RGB") for task in tasks[start : start + ROWS]]
+            photos = [content(task) for task in tasks[start : start + ROWS]]
             pixels = self._processor(images=photos, return_tensors="pt")
             answers += map(encoded, normalize(self._model(**pixels).image_embeds).numpy())
         return answers
+
+
+def content(task: Task) -> Any:  # noqa: ANN401 - a string or a picture
+    """What a task is about: its text, or its photo."""
+    from PIL import Image
+
+    return task["text"] if "text" in task else Image.open(task["image_path"]).convert("RGB")
 
 
 def encoded(vector: np.ndarray) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import Any
 
-from encoder import ROWS, encoded
+from encoder import ROWS, content, encoded
 from infinity_emb import AsyncEngineArray, EngineArgs
 from pipe import answer, lists
 
@@ -26,7 +26,10 @@ async def main() -> None:
     engine = AsyncEngineArray.from_args([arguments])[0]
 
     async def embed(task: dict[str, Any]) -> None:
-        (vector,), _ = await engine.embed(sentences=[task["text"]])
+        if "text" in task:
+            (vector,), _ = await engine.embed(sentences=[task["text"]])
+        else:
+            (vector,), _ = await engine.image_embed(images=[content(task)])
         answer(task, encoded(vector))
 
     async with engine, asyncio.TaskGroup() as group:
