@@ -24,7 +24,7 @@ PROTOTYPES = Path(__file__).parent / "prototypes"
 OURS = "project"
 """The environment that this command itself runs in."""
 VISIBILITY_S = 15
-"""Above the time that a kill's tasks take: Redis gives what outlasts it to a second worker, although the first lives."""
+"""Longer than a kill's tasks take: what outlasts it Redis gives to a second worker, although the first one lives."""
 WORKER = ("-m", "celery", "-A", "legit_embedding", "worker", "--pool=gpubatch", "-c", "2")
 BATCHES = ("-m", "celery", "-A", "celery_batches_worker", "worker", "--pool=threads", "-c", "1", "-l", "INFO")
 SHARED = ("encoder.py",)
