@@ -27,6 +27,7 @@ VISIBILITY_S = 15
 """Longer than a kill's tasks take: what outlasts it Redis gives to a second worker, although the first one lives."""
 WORKER = ("-m", "celery", "-A", "legit_embedding", "worker", "--pool=gpubatch", "-c", "2")
 BATCHES = ("-m", "celery", "-A", "celery_batches_worker", "worker", "--pool=threads", "-c", "1", "-l", "INFO")
+SETTINGS = ("legit_text.toml", "legit_image.toml")
 SHARED = ("encoder.py",)
 BRIDGE = ("bridge.py", *SHARED)
 
@@ -101,7 +102,7 @@ class Peer:
         """Lines of code in the files that a user has to write."""
         return sum(code_lines((PROTOTYPES / name).read_text()) for name in self.glue)
 
-    def _ours(self, setup: Setup, kind: str, url: str) -> Mapping[str, str]:
+    def _ours(self, setup: Setup, kind: str, url: str) -> dict[str, str]:
         return {
             "PYTHONPATH": str(ROOT),
             "CELERY_CONFIG_MODULE": "benchmarks.peers.prototypes.this_worker",
@@ -113,7 +114,7 @@ class Peer:
         }
 
 
-def _theirs() -> Mapping[str, str]:
+def _theirs() -> dict[str, str]:
     # Triton's Python backend loads the interpreter's library by its name.
     path = os.pathsep.join(filter(None, (sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH"))))
     return {"PYTHONPATH": str(PROTOTYPES), "LD_LIBRARY_PATH": path}
@@ -132,8 +133,8 @@ def code_lines(source: str) -> int:
 
 
 PEERS = (
-    Peer("this worker, stream to stream", OURS, "legit-embedding", WORKER, "stream", ("legit_text.toml",)),
-    Peer("this worker, from Celery", OURS, "legit-embedding", WORKER, "celery", ("legit_text.toml",)),
+    Peer("this worker, stream to stream", OURS, "legit-embedding", WORKER, "stream", SETTINGS),
+    Peer("this worker, from Celery", OURS, "legit-embedding", WORKER, "celery", SETTINGS),
     Peer(
         "sentence-transformers, encode over the whole list",
         "sentence_transformers",
