@@ -1,7 +1,7 @@
 """A peer of the benchmark that does wrong on purpose: `python trivial_peer.py pipe` or `... stream`.
 
 Its answers are no vectors. From its pipe it answers four tasks, the second of them twice, and hangs. From the task
-stream it answers half of what it finds and hangs; started again it answers all but the last task.
+stream it answers half of what it finds and hangs; started again it answers all but the task that is last but one.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def pipe() -> None:
 def stream() -> None:
     client = redis.Redis.from_url(os.environ["PEER_REDIS_URL"], decode_responses=True)
     mark = Path(os.environ["PEER_FOLDER"]) / "started"
-    while not (tasks := [fields["task_id"] for _, fields in client.xrange(TASKS)]):
-        time.sleep(0.01)
-    count = len(tasks) - 1 if mark.exists() else len(tasks) // 2
+    again = mark.exists()
     mark.touch()
-    for task_id in tasks[:count]:
+    while len(tasks := [fields["task_id"] for _, fields in client.xrange(TASKS)]) < 6 + again:
+        time.sleep(0.01)
+    for task_id in [*tasks[:-2], tasks[-1]] if again else tasks[:3]:
         client.xadd(RESULTS, {"task_id": task_id, "status": "ok", "embedding": ""})
     signal.pause()
 

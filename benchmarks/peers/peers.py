@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PROTOTYPES = Path(__file__).parent / "prototypes"
 OURS = "project"
 """The environment that this command itself runs in."""
-VISIBILITY_S = 15
+VISIBILITY_S = 30
 """Longer than a kill's tasks take: what outlasts it Redis gives to a second worker, although the first one lives."""
 WORKER = ("-m", "celery", "-A", "legit_embedding", "worker", "--pool=gpubatch", "-c", "2")
 BATCHES = ("-m", "celery", "-A", "celery_batches_worker", "worker", "--pool=threads", "-c", "1", "-l", "INFO")

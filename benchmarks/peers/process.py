@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
     from typing import Self
 
     from benchmarks.peers.doors import Door
 
+SHARED_MEMORY, TRITON_REGION = Path("/dev/shm"), "pytrtion{}-*"  # noqa: S108 - where Triton leaves it
+RESOURCE_TRACKER = "multiprocessing.resource_tracker"
 TORCH_LIBRARY = "libtorch_cpu"
 MEGABYTE = 1 << 20
 
@@ -69,8 +71,13 @@ class PeerProcess:
         tree = self._tree()
         for process in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+                # These end by themselves then, and take the others' shared memory with them.
+                if not any(RESOURCE_TRACKER in word for word in process.cmdline()):
+                    process.kill()
         psutil.wait_procs(tree, timeout=20)
+        for process in tree:
+            for region in SHARED_MEMORY.glob(TRITON_REGION.format(process.pid)):
+                region.unlink()
         if self._process is not None:
             self._process.wait(20)
             if self._process.stdin is not None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.peers.peers import Peer, Setup
     from benchmarks.peers.trial import Accident, HalfLoad, Speed
 
-WARM_UP, ACCIDENT = 40, 120
+WARM_UP, ACCIDENT = 40, 300
+"""Tasks; an accident takes more than the two batches of 128 that most peers would have in hand."""
 ACCIDENT_SHARE = 1 / 3
 
 

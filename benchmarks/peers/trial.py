@@ -114,7 +114,7 @@ class Trial:
             if self.peer.way == "celery":
                 time.sleep(VISIBILITY_S + 1)  # until then Redis keeps what a dead worker held
             self.process.start()
-            self._until_quiet(tally)
+            self._until_quiet(tally, tasks[0] | {"task_id": "probe"})
         return Accident(len(tasks), before, tally.lost, tally.doubled)
 
     def _sent(self, tasks: Sequence[Task]) -> Tally:
@@ -136,14 +136,13 @@ class Trial:
                 time.sleep(POLL_S)
         return True
 
-    def _until_quiet(self, tally: Tally) -> None:
-        """Wait for a first answer as long as a start takes, and then until none has come for a while."""
-        begun, last = tally.counts.total(), time.monotonic()
-        while True:
+    def _until_quiet(self, tally: Tally, probe: Task) -> None:
+        """Wait until one more task is answered, and then until no answer has come for a while."""
+        probed = self._sent([probe])
+        last, deadline = time.monotonic(), time.monotonic() + START_S
+        while time.monotonic() - last < self.quiet_s or not (probed.complete or time.monotonic() > deadline):
             self.process.check()
-            if tally.add(self._door.answers()):
+            answers = self._door.answers()
+            if probed.add(answers) + tally.add(answers):
                 last = time.monotonic()
-            started = tally.counts.total() > begun
-            if time.monotonic() - last > (self.quiet_s if started else START_S):
-                return
             time.sleep(POLL_S)

@@ -10,7 +10,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
-import redis.asyncio
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ResponseError
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ IN_FLIGHT = 512
 
 async def serve(embed: Callable[[dict[str, Any]], Awaitable[str]]) -> None:
     """Answer tasks for ever, at most `IN_FLIGHT` of them at a time."""
-    client = redis.asyncio.Redis.from_url(os.environ["PEER_REDIS_URL"], decode_responses=True)
+    pool = BlockingConnectionPool.from_url(
+        os.environ["PEER_REDIS_URL"], decode_responses=True, max_connections=8, timeout=None
+    )
+    client = Redis.from_pool(pool)
     try:
         await client.xgroup_create(TASKS, GROUP, "0", mkstream=True)
     except ResponseError as error:
