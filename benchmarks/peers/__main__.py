@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -65,6 +66,7 @@ def main() -> None:
         python_of(environment)
     if options.prepare:
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no peer behind
     started, load = time.monotonic(), os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="peers") as folder:
         photos = Path(folder) / "photos"
