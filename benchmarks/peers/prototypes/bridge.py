@@ -47,7 +47,7 @@ async def serve(embed: Callable[[dict[str, Any]], Awaitable[str]]) -> None:
     since = "0"
     while True:
         read = await client.xreadgroup(GROUP, CONSUMER, {TASKS: since}, count=64, block=1000)
-        entries = read[0][1] if isinstance(read, list) and read else next(iter(read.values()))[0] if read else []
+        entries = read[0][1] if read else []
         if since != ">":
             since = entries[-1][0] if entries else ">"
         for entry, task in entries:
