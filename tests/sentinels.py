@@ -78,6 +78,17 @@ class Watched:
         with server.client() as client:
             wait_for(lambda: client.info("replication")["master_link_status"] == "up", 20, "the replica's data")
 
+    def wait_for_replica(self) -> None:
+        """Wait until the other server has all of the master's data; one that was the master takes a while."""
+        replica = next(server for server in self.servers if server is not self.master())
+        with replica.client() as client:
+
+            def is_linked() -> bool:
+                found = client.info("replication")
+                return found["role"] == "slave" and found["master_link_status"] == "up"
+
+            wait_for(is_linked, 40, "the replica's data")
+
     def fail_over(self) -> Server:
         """Ask the Sentinel for another master, as an operator would, and wait for it."""
         before = self.master()

@@ -126,8 +126,10 @@ class MessageFetcher:
             raise
         except channel.ResponseError as error:
             if isinstance(error, ReadOnlyError):
-                # A failover has made a replica of this server: the next question goes to where its name leads by then.
+                # A failover has made a replica of this server: the next question goes to where its name leads by then,
+                # and so does what kombu sends over other connections.
                 channel.client.connection.disconnect()
+                channel.pool.disconnect(inuse_connections=False)
             self._pause(error)
             raise Empty from None
         finally:

@@ -44,5 +44,8 @@ def test_connections_to_what_has_become_a_replica_are_left(tmp_path):
         embed(new.url, "after")
         cli = Cli(REDIS_URL=address.url, WORKER_ID="shopper")
         wait_for(lambda: cli.json("streams", "--json")["tasks"]["pending"] == 0, 20, "nothing pending")
+        with new.client() as client:  # what the old master knew of the worker does not count
+            client.delete("embedding:worker:shopper")
+            wait_for(lambda: client.hget("embedding:worker:shopper", "state") == "running", 20, "a heartbeat")
         assert cli("health").stdout == "shopper is running\n"
         assert worker.running

@@ -72,6 +72,7 @@ def load(producer, prefix):
 
 @pytest.mark.parametrize("how", ["an operator asks for it", "the master is killed"])
 def test_every_id_is_answered_once_through_a_failover(watched, worker, producer, how):
+    watched.wait_for_replica()
     producer.redis.delete("embedding_results")
     ids = load(producer, how.split()[-1])
     before = watched.master()
