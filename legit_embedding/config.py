@@ -24,8 +24,8 @@ from pydantic_settings import (
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.config import KINDS, Kind, ModelConfig, default_model
 from legit_embedding.redis_io.address import RedisAddress
-from legit_embedding.wire.messages import MAX_METADATA_BYTES
 from legit_embedding.wire.reserved import is_reserved
+from legit_embedding.wire.task import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

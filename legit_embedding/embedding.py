@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.entrypoint import entrypoint, names
-from legit_embedding.wire.messages import HandOff
+from legit_embedding.wire.task import HandOff
 
 if TYPE_CHECKING:
     from legit_embedding.task import EmbeddingTask

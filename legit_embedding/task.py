@@ -23,7 +23,8 @@ from legit_embedding.pool.greenlets import current_owner, wait_for
 from legit_embedding.pool.request import Withdrawn
 from legit_embedding.pool.task_run import PoolJob
 from legit_embedding.wire.call import Call, read_batch, read_one
-from legit_embedding.wire.messages import HandOff, Origin, TaskObject, Written
+from legit_embedding.wire.result import Origin, Written
+from legit_embedding.wire.task import HandOff, TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,14 +17,15 @@ from legit_embedding.encoding import encode_embedding
 from legit_embedding.redis_io.connection import Backoff
 from legit_embedding.sinks.writer import StreamWriter
 from legit_embedding.sources.stream.source import StreamSource
-from legit_embedding.wire.messages import Address, Embedded, Result
+from legit_embedding.wire.result import Embedded, Result
+from legit_embedding.wire.task import Address
 from tests.told import put
 
 if TYPE_CHECKING:
     from typing import Self
 
     from legit_embedding.errors import TaskError
-    from legit_embedding.wire.messages import Written
+    from legit_embedding.wire.result import Written
     from legit_embedding.wire.stream_entry import Entry
 
 QUICK = Backoff(first_s=0.02, cap_s=0.2)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from legit_embedding.sinks.writer import StreamWriter
-    from legit_embedding.wire.messages import Result, Written
+    from legit_embedding.wire.result import Result, Written
 
 __all__ = ["OnOutcome", "Told", "put"]
 

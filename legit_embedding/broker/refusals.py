@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kombu.message import Message
 
     from legit_embedding.pipeline.caller import HandedOver
-    from legit_embedding.wire.messages import Written
+    from legit_embedding.wire.result import Written
 
 logger = get_logger(__name__)
 

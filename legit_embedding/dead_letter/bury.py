@@ -14,14 +14,15 @@ from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import wire
 from legit_embedding.sinks.routing import Router
 from legit_embedding.wire import json_text
-from legit_embedding.wire.messages import Address, Result, Written
+from legit_embedding.wire.result import Result, Written
+from legit_embedding.wire.task import Address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.redis_io.connection import Argument, Link
-    from legit_embedding.wire.messages import Origin
+    from legit_embedding.wire.result import Origin
     from legit_embedding.wire.stream_entry import Entry
 
 MAX_DELIVERIES = "max_deliveries"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.errors import TaskError
 from legit_embedding.pipeline.task_counts import MODEL_FAULTS, TaskCounts
-from legit_embedding.wire.messages import HandOff
+from legit_embedding.wire.task import HandOff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.job import Job
     from legit_embedding.pipeline.parking import Parking
     from legit_embedding.prep.handoff import HandOffDirectory
-    from legit_embedding.wire.messages import Written
+    from legit_embedding.wire.result import Written
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.errors import GivenBackError, TaskError
     from legit_embedding.sinks.answer import Recipient
-    from legit_embedding.wire.messages import Embedded, Result, Written
+    from legit_embedding.wire.result import Embedded, Result, Written
 
 
 @dataclass(frozen=True, slots=True)

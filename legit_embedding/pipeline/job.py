@@ -12,7 +12,8 @@ from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import GivenBackError, TaskError, in_one_line
 from legit_embedding.models.vectors import shortened
 from legit_embedding.pipeline.task_counts import UNKNOWN
-from legit_embedding.wire.messages import Address, Embedded, Result, Timings
+from legit_embedding.wire.result import Embedded, Result, Timings
+from legit_embedding.wire.task import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from legit_embedding.config import Kind
     from legit_embedding.models.tower import Tower
     from legit_embedding.pipeline.caller import Caller, HandedOver, Sink, Trace
-    from legit_embedding.wire.messages import HandOff, Origin, TaskObject, Written
+    from legit_embedding.wire.result import Origin, Written
+    from legit_embedding.wire.task import HandOff, TaskObject
 
 
 logger = logging.getLogger(__name__)

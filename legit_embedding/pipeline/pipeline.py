@@ -23,7 +23,7 @@ from legit_embedding.prep.handoff import HandOffDirectory
 from legit_embedding.prep.images.slow_decoders import DECODERS
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.wire.messages import Address, HandOff, TaskObject
+from legit_embedding.wire.task import Address, HandOff, TaskObject
 
 if TYPE_CHECKING:
     import threading
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.caller import Caller, Tracer
     from legit_embedding.pipeline.protocols import Processor, Source
     from legit_embedding.redis_io.health import Outage
-    from legit_embedding.wire.messages import Origin
+    from legit_embedding.wire.result import Origin
 
 logger = logging.getLogger(__name__)
 

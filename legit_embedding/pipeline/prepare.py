@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from celery.utils.log import get_logger
 
 from legit_embedding.errors import BusyError, TaskError
-from legit_embedding.wire.messages import HandOff, TaskObject
+from legit_embedding.wire.task import HandOff, TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

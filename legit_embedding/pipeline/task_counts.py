@@ -12,7 +12,7 @@ from legit_embedding.errors import TaskError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from legit_embedding.wire.messages import Result
+    from legit_embedding.wire.result import Result
 
 OK = "ok"
 MODEL_FAULTS = frozenset({"non_finite", "model_failed", "poisoned"})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import FetchConfig
     from legit_embedding.prep.fetch.fetcher import Fetcher
-    from legit_embedding.wire.messages import TaskObject
+    from legit_embedding.wire.task import TaskObject
 
 _LONGEST_SHOWN = 200
 _BASE64_CHARACTERS, _BASE64_BYTES = 4, 3

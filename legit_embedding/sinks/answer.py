@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from legit_embedding.errors import TaskError
-from legit_embedding.wire.messages import Address, Embedded
+from legit_embedding.wire.result import Embedded
+from legit_embedding.wire.task import Address
 
 if TYPE_CHECKING:
     from legit_embedding.errors import ErrorCode
     from legit_embedding.sinks.routing import Router
-    from legit_embedding.wire.messages import Result, Written
+    from legit_embedding.wire.result import Result, Written
 
 _OVERHEAD_BYTES = 1024  # names, ids and numbers of one entry, and the objects around them
 _OF_THE_STREAM = ("WRONGTYPE", "NOPERM")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
     from legit_embedding.redis_io.connection import Argument, Link
     from legit_embedding.sinks.answer import Answer
-    from legit_embedding.wire.messages import Origin
+    from legit_embedding.wire.result import Origin
 
 DEDUPE_PREFIX = "embedding:written:"
 """A Celery task's result is remembered under this and the task's id, for ``dedupe_s``: the entry id it got."""

@@ -28,7 +28,7 @@ from legit_embedding.redis_io.health import Outage
 from legit_embedding.sinks import non_atomic as separate
 from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, Batch, parse
 from legit_embedding.sinks.routing import Router
-from legit_embedding.wire.messages import Written
+from legit_embedding.wire.result import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

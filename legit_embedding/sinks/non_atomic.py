@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
     from legit_embedding.redis_io.connection import Argument, Link
     from legit_embedding.sinks.answer import Answer
-    from legit_embedding.wire.messages import Origin
+    from legit_embedding.wire.result import Origin
 
 
 async def commit(link: Link, answers: Sequence[Answer], config: StreamConfig, worker: str) -> list[bytes]:

@@ -9,7 +9,7 @@ from legit_embedding.errors import TaskError
 
 if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
-    from legit_embedding.wire.messages import Address
+    from legit_embedding.wire.task import Address
 
 _REMEMBERED = 4096
 

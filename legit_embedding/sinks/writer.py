@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.sinks.stats import WriterStats
-    from legit_embedding.wire.messages import Result
+    from legit_embedding.wire.result import Result
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from legit_embedding.wire.messages import Embedded
+    from legit_embedding.wire.result import Embedded
 
 SERVICE = "legit_embedding"
 _NS = 1_000_000_000

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from legit_embedding.errors import TaskError
-from legit_embedding.wire.messages import HandOff, Origin, TaskObject
+from legit_embedding.wire.result import Origin
+from legit_embedding.wire.task import HandOff, TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError
 from legit_embedding.wire import json_text
-from legit_embedding.wire.messages import IMAGE_FIELDS, Origin
+from legit_embedding.wire.result import Origin
+from legit_embedding.wire.task import IMAGE_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from contextlib import suppress
 import kombu
 import pytest
 
-from tests.integration.test_holding import Consumer
+from tests.integration.test_broker_step import Consumer
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import wait_for

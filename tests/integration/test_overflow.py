@@ -12,7 +12,7 @@ from legit_embedding.config import Settings
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.pool.stream_step import stream_source
 from legit_embedding.telemetry.health import problems
-from legit_embedding.wire.messages import Origin
+from legit_embedding.wire.result import Origin
 from tests.told import OnOutcome
 from tests.waiting import wait_for
 

@@ -17,7 +17,8 @@ from legit_embedding.errors import TaskError
 from legit_embedding.redis_io.connection import Backoff
 from legit_embedding.sinks.backlog import Limits
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.wire.messages import Address, Embedded, Origin, Result, Timings
+from legit_embedding.wire.result import Embedded, Origin, Result, Timings
+from legit_embedding.wire.task import Address
 from tests.proxy import Proxy
 from tests.servers import Server, ServerKind, available_kinds
 from tests.told import put
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from legit_embedding.wire.messages import Written
+    from legit_embedding.wire.result import Written
 
 CONFIG = StreamConfig()
 QUICK = Backoff(first_s=0.02, cap_s=0.2)

@@ -11,7 +11,8 @@ import pytest
 from legit_embedding.errors import TaskError
 from legit_embedding.sinks import committer as committing
 from legit_embedding.sinks.routing import Router
-from legit_embedding.wire.messages import Address, Origin, Result
+from legit_embedding.wire.result import Origin, Result
+from legit_embedding.wire.task import Address
 from tests.integration.test_sink import (
     CONFIG,
     GOOD,

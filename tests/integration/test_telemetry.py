@@ -18,7 +18,7 @@ from legit_embedding.telemetry import heartbeat as presence
 from legit_embedding.telemetry import keys
 from legit_embedding.telemetry.heartbeat import Heartbeat
 from legit_embedding.telemetry.identity_lock import IdentityLock, IdentityTakenError
-from legit_embedding.wire.messages import Origin
+from legit_embedding.wire.result import Origin
 from tests.servers import free_port
 from tests.told import OnOutcome
 from tests.waiting import wait_for

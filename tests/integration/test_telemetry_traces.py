@@ -17,7 +17,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.telemetry import traces as traces_module
 from legit_embedding.telemetry.tracing import make_tracer
-from legit_embedding.wire.messages import Origin
+from legit_embedding.wire.result import Origin
 from tests.told import OnOutcome
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from legit_embedding.cli.submit.feeder import Item
 from legit_embedding.cli.submit.jsonl import encode
 from legit_embedding.errors import TaskError
-from legit_embedding.wire.messages import TaskObject
+from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -9,7 +9,7 @@ import click
 
 from legit_embedding.cli.submit.feeder import Item
 from legit_embedding.errors import TaskError
-from legit_embedding.wire.messages import TaskObject
+from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
     from legit_embedding.errors import GivenBackError, TaskError
     from legit_embedding.pipeline.caller import Caller, HandedOver
-    from legit_embedding.wire.messages import Origin, Written
+    from legit_embedding.wire.result import Origin, Written
     from legit_embedding.wire.stream_entry import Entry
 
 logger = logging.getLogger(__name__)

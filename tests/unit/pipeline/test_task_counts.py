@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from legit_embedding.errors import TaskError
 from legit_embedding.pipeline.task_counts import UNKNOWN, TaskCounts
-from legit_embedding.wire.messages import Address, Embedded, Origin, Result
+from legit_embedding.wire.result import Embedded, Origin, Result
+from legit_embedding.wire.task import Address
 
 GOOD = Embedded("text", "m", 4, "base64_fp32", "AAAA")
 

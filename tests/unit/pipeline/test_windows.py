@@ -18,12 +18,13 @@ from legit_embedding.models.registry import Registry
 from legit_embedding.pipeline.caller import OnOutcome
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.windows import Windows
-from legit_embedding.wire.messages import Origin, TaskObject
+from legit_embedding.wire.result import Origin
+from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from legit_embedding.wire.messages import Result
+    from legit_embedding.wire.result import Result
 
 TEXTS = ("one", "two", "three")
 

@@ -12,7 +12,7 @@ from legit_embedding.config import FetchConfig
 from legit_embedding.errors import TaskError
 from legit_embedding.prep.content import ContentReader, decode_base64, read_path
 from legit_embedding.prep.fetch.fetcher import Fetcher
-from legit_embedding.wire.messages import TaskObject
+from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable

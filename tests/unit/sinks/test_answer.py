@@ -6,7 +6,8 @@ from legit_embedding.config import StreamConfig
 from legit_embedding.errors import TaskError
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.routing import Router
-from legit_embedding.wire.messages import Address, Embedded, Origin, Result
+from legit_embedding.wire.result import Embedded, Origin, Result
+from legit_embedding.wire.task import Address
 from tests.told import Told
 
 GOOD = Embedded("text", "minilm", 2, "base64_fp32", "A" * 4096)

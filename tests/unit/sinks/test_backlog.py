@@ -3,7 +3,8 @@ from __future__ import annotations
 from legit_embedding.errors import TaskError
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.backlog import Backlog, Limits
-from legit_embedding.wire.messages import Address, Origin, Result
+from legit_embedding.wire.result import Origin, Result
+from legit_embedding.wire.task import Address
 from tests.told import Told
 
 

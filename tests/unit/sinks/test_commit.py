@@ -10,7 +10,8 @@ from legit_embedding.config import StreamConfig
 from legit_embedding.redis_io.connection import _pack
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import Batch
-from legit_embedding.wire.messages import Address, Embedded, Origin, Result
+from legit_embedding.wire.result import Embedded, Origin, Result
+from legit_embedding.wire.task import Address
 from tests.told import Told
 
 if TYPE_CHECKING:

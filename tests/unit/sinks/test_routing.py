@@ -4,7 +4,7 @@ import pytest
 
 from legit_embedding.config import StreamConfig
 from legit_embedding.sinks.routing import Router
-from legit_embedding.wire.messages import Address
+from legit_embedding.wire.task import Address
 
 CONFIG = StreamConfig(routes={"shop": "embedding_results:shop"})
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from legit_embedding.errors import TaskError
 from legit_embedding.wire import stream_entry as entries
-from legit_embedding.wire.messages import Address, TaskObject
 from legit_embedding.wire.stream_entry import Entry
+from legit_embedding.wire.task import Address, TaskObject
 
 ID = "1700000000000-0"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legit_embedding.cli.submit.jsonl import BadLineError, tasks
-from legit_embedding.wire.messages import TaskObject
+from legit_embedding.wire.task import TaskObject
 
 
 def payloads(*lines: bytes, skip: int = 0, **defaults: str) -> list[tuple[int, object]]:

@@ -24,14 +24,15 @@ from legit_embedding.prep.images.image import ImageTransform
 from legit_embedding.prep.images.repair import tolerated_rows
 from legit_embedding.prep.images.slow_decoders import DECODERS
 from legit_embedding.prep.stage import MOST_STAND_INS, PrepStage, standing_aside
-from legit_embedding.wire.messages import Address, Origin, TaskObject
+from legit_embedding.wire.result import Origin
+from legit_embedding.wire.task import Address, TaskObject
 from tests.images import PHOTOS, encoded, photo
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from legit_embedding.wire.messages import Result
+    from legit_embedding.wire.result import Result
 
 LIMIT = 64_000_000
 SIZE = (64, 64)

@@ -5,7 +5,7 @@ import time
 from threading import Thread
 
 from legit_embedding.sources.stream.in_flight import InFlightEntries
-from legit_embedding.wire.messages import Origin
+from legit_embedding.wire.result import Origin
 from legit_embedding.wire.stream_entry import Entry
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legit_embedding.errors import TaskError
-from legit_embedding.wire.messages import Address, Embedded, HandOff, Origin, Result, TaskObject, Timings, Written
+from legit_embedding.wire.result import Embedded, Origin, Result, Timings, Written
+from legit_embedding.wire.task import Address, HandOff, TaskObject
 
 CELERY = Origin("celery", "c-1")
 GOOD = Embedded("text", "minilm", 2, "base64_fp32", "AAAA")

@@ -1,9 +1,9 @@
-"""The objects on the wire: what a producer sends, and what a consumer reads back."""
+"""What a producer sends: task objects, hand-offs, and where the answer goes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -180,98 +180,3 @@ def _echo(metadata: object, most: int) -> str:
     if size > most:
         raise TaskError("too_large", f"metadata: {size} bytes; streams.max_metadata_bytes allows {most}")
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What brought a task here, and what must be acknowledged when it is answered."""
-
-    kind: Literal["celery", "stream", "local"]
-    id: str
-    """The Celery id or the stream entry id; the result's ``source``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Where a task's time went, in milliseconds."""
-
-    prep_ms: int = 0
-    queue_ms: int = 0
-    compute_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """The good half of an answer."""
-
-    kind: Kind
-    model: str
-    dim: int
-    encoding: str
-    embedding: str
-    truncated: bool = False
-    repaired: bool = False
-    revision: str = ""
-    """Of the model, when one is pinned or known."""
-    windows: int = 0
-    """How many windows of a long text were averaged; 0 where none were."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One answer, ready to be written to a result stream."""
-
-    address: Address
-    origin: Origin
-    outcome: Embedded | TaskError
-    timings: Timings = field(default_factory=Timings)
-
-    def fields(self, worker: str) -> dict[str, str]:
-        """The result entry (CONTRACT section 3); every value is a string."""
-        entry = {"task_id": self.address.task_id, "status": "ok"}
-        if isinstance(self.outcome, TaskError):
-            entry |= {"status": "error", "error": self.outcome.code, "detail": self.outcome.detail}
-        else:
-            good = self.outcome
-            entry |= {"kind": good.kind, "model": good.model, "dim": str(good.dim)}
-            entry |= {"encoding": good.encoding, "embedding": good.embedding}
-            if good.truncated:
-                entry["truncated"] = "1"
-            if good.repaired:
-                entry["repaired"] = "1"
-            if good.revision:
-                entry["revision"] = good.revision
-            if good.windows:
-                entry["windows"] = str(good.windows)
-        if self.address.app is not None:
-            entry["app"] = self.address.app
-        if self.address.metadata is not None:
-            entry["metadata"] = self.address.metadata
-        entry["source"] = self.origin.id
-        entry["worker"] = worker
-        entry["prep_ms"] = str(self.timings.prep_ms)
-        entry["queue_ms"] = str(self.timings.queue_ms)
-        entry["compute_ms"] = str(self.timings.compute_ms)
-        return entry
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A result that Redis has confirmed."""
-
-    result: Result
-    stream: str
-    entry_id: str
-    """The entry's id; empty when an earlier delivery of the same task had written it and the id is not known."""
-
-    def receipt(self, *, with_embedding: bool = False) -> dict[str, Any]:
-        """What the Celery task returns (CONTRACT section 1)."""
-        outcome = self.result.outcome
-        receipt: dict[str, Any] = {"task_id": self.result.address.task_id}
-        if isinstance(outcome, TaskError):
-            receipt |= {"status": "error", "error": outcome.code, "detail": outcome.detail}
-        else:
-            receipt |= {"status": "ok", "model": outcome.model, "dim": outcome.dim}
-            if with_embedding:
-                receipt |= {"encoding": outcome.encoding, "embedding": outcome.embedding}
-        return receipt | {"stream": self.stream, "entry_id": self.entry_id}
