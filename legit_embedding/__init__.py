@@ -5,12 +5,60 @@ Importing the package makes the worker pool known to the stock ``celery`` comman
     celery -A legit_embedding worker --pool=gpubatch
 
 works without any further registration. The Celery application itself is ``legit_embedding.celery:app``.
+
+The names in ``__all__`` are the public Python API; every other module may change between minor versions. They are
+imported when they are first used, so that a producer pays for none of them.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from legit_embedding.pool.registration import register
 
+if TYPE_CHECKING:
+    from legit_embedding.config import StreamConfig
+    from legit_embedding.encoding import decode_embedding, encode_embedding
+    from legit_embedding.messages import TaskObject
+    from legit_embedding.models.base import Backend, Prepared, Recipe
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "Backend",
+    "Prepared",
+    "Recipe",
+    "StreamConfig",
+    "TaskObject",
+    "__version__",
+    "decode_embedding",
+    "encode_embedding",
+]
+
+_HOMES = {
+    "Backend": "legit_embedding.models.base",
+    "Prepared": "legit_embedding.models.base",
+    "Recipe": "legit_embedding.models.base",
+    "StreamConfig": "legit_embedding.config",
+    "TaskObject": "legit_embedding.messages",
+    "decode_embedding": "legit_embedding.encoding",
+    "encode_embedding": "legit_embedding.encoding",
+}
+"""Where each public name is defined."""
 
 register()
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    home = _HOMES.get(name)
+    if home is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
