@@ -9,6 +9,7 @@ from legit_embedding.errors import ERROR_CODES
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"
+FOLDERS = ("legit_embedding", "tests", "benchmarks", "celeryconfig", "examples")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 SOURCES = sorted(
     path for folder in ("legit_embedding", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")
@@ -17,6 +18,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 CITED_SECTION = re.compile(r"\bCONTRACT,? section (\d+)")
 CITED_LAW = re.compile(r"\b[Ll]aw (\d+)\b")
+NAMED_FILE = re.compile(r"`((?:[\w.]+/)*\w+\.(?:py|lua))`")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -27,6 +29,11 @@ def read(path):
 def anchors(document):
     headings = HEADING.findall(FENCE.sub("", read(document)))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_file(name):
+    """Whether a file of this name, or with this end of a path, is in the repository."""
+    return (ROOT / name).exists() or any(any((ROOT / folder).rglob(name)) for folder in FOLDERS)
 
 
 def relative(path):
@@ -81,3 +88,9 @@ def test_what_the_code_cites_is_there():
     assert sections
     assert laws
     assert not wrong
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each.name != "CHANGELOG.md"], ids=relative)
+def test_the_files_that_a_document_names_are_there(document):
+    missing = [name for name in NAMED_FILE.findall(read(document)) if not is_file(name)]
+    assert not missing
