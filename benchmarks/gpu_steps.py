@@ -26,8 +26,8 @@ from torch.nn.attention import SDPBackend
 from benchmarks import minilm
 from benchmarks.peaks import dense_peak
 from legit_embedding.config import ModelConfig
-from legit_embedding.engine.device.base import open_device
 from legit_embedding.engine.device.kernels import choose_attention
+from legit_embedding.engine.device.open import open_device
 from legit_embedding.engine.sizing import compiled
 from legit_embedding.engine.sizing.host_reads import HostReads
 from legit_embedding.engine.sizing.profile import launch, make_plan, run, survey

@@ -20,7 +20,7 @@ from benchmarks import minilm
 from benchmarks.report import arguments, show
 from legit_embedding.engine.batching.packer import Limits, padded_cost, shelf_for
 from legit_embedding.engine.delivery import Delivery
-from legit_embedding.engine.device.base import open_device
+from legit_embedding.engine.device.open import open_device
 from legit_embedding.models.transformers import TransformersModel
 from tests.texts import texts
 

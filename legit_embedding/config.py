@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.config import KINDS, Kind, ModelConfig, default_model
+from legit_embedding.wire.messages import MAX_METADATA_BYTES
 from legit_embedding.wire.reserved import is_reserved
 
 if TYPE_CHECKING:
@@ -51,9 +52,6 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 
 ENV_PREFIX = "LEGIT_"
 CONFIG_VARIABLE = "LEGIT_CONFIG"
-
-
-MAX_METADATA_BYTES = 1024 * 1024
 
 
 class _Section(BaseModel):

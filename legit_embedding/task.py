@@ -17,7 +17,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from legit_embedding import process
 from legit_embedding.errors import GivenBackError, TaskError
-from legit_embedding.pipeline.protocols import HandedOver
+from legit_embedding.pipeline.caller import HandedOver
 from legit_embedding.pool.greenlets import current_owner, wait_for
 from legit_embedding.pool.request import Withdrawn
 from legit_embedding.pool.task_run import PoolJob
@@ -205,7 +205,8 @@ class EmbeddingTask(Task):
         task = TaskObject.parse(raw)
         kept = {"task_id", "reply_to", "app", "metadata", "deadline", "dimensions", "return_embedding"}
         message = task.model_dump(include=kept, exclude_defaults=True)
-        message |= {"model": handed.model, "path": str(handed.path), "truncated": handed.truncated}
+        message |= {"model": handed.model, "path": str(handed.path)}
+        message |= {"truncated": handed.truncated, "repaired": handed.repaired}
         name = names.embed_image if kind == "image" else names.embed_text
         signature = self.app.signature(name, args=(message,), queue=self._handoff_queue)
         replaced: dict[str, Any] = self.replace(signature)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.engine.device import base as device
 from legit_embedding.engine.device import wreck
-from legit_embedding.engine.device.base import CpuDevice, CpuPending
+from legit_embedding.engine.device.cpu import CpuDevice, CpuPending
 from tests.faulty_model import STICKY_MESSAGE
 
 if TYPE_CHECKING:

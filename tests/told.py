@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.pipeline.protocols import OnOutcome
+from legit_embedding.pipeline.caller import OnOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

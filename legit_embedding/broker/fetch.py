@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.transport import virtual
 
 from legit_embedding.broker.envelope import MalformedError, parse_envelope, tag_of
+from legit_embedding.errors import in_one_line
 from legit_embedding.redis_io.connection import Backoff, explain
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class MessageFetcher:
         self._look = True
         self._asked_for_messages = False
         self._noted: set[str] = set()
+        self._to_drop: list[str] = []
         # Celery's own steps change a channel's quality of service in the same way.
         vars(channel).update(_brpop_start=self._ask, _brpop_read=self._read)
         channel.handlers["BRPOP"] = self._read
@@ -155,7 +157,10 @@ class MessageFetcher:
 
     def _deliver(self, taken: list[tuple[int, bytes | str]]) -> None:
         opened = [self._open(number, item) for number, item in taken]
-        # All of them are on record before the first is handed on, which may fail.
+        # All of them are on record before the first is handed on or dropped, which may fail.
+        dropped, self._to_drop = self._to_drop, []
+        for tag in dropped:
+            self._drop(tag)
         for message, queue, item in filter(None, opened):
             self._hand_on(message, queue, item)
 
@@ -166,9 +171,10 @@ class MessageFetcher:
         try:
             message = parse_envelope(item)
         except MalformedError as error:
-            self._malformed.refuse_item(queue, item, error)
-            if is_noted:
-                self._drop(tag_of(item))
+            is_kept = self._malformed.refuse_item(queue, item, error)
+            # What could not be kept stays on record, and comes again after the visibility timeout.
+            if is_noted and is_kept:
+                self._to_drop.append(tag_of(item))
             return None
         if not is_noted:
             # The server's reader of JSON is the stricter one.
@@ -191,13 +197,16 @@ class MessageFetcher:
         except Exception as error:
             # Whatever else is odd about it, it must not come back to the next worker.
             log.exception("kombu could not take a message")
-            self._malformed.refuse_item(queue, item, MalformedError(f"{type(error).__name__}: {error}"))
-            self._drop(message["properties"]["delivery_tag"])
+            if self._malformed.refuse_item(queue, item, MalformedError(in_one_line(error))):
+                self._drop(message["properties"]["delivery_tag"])
 
     def _drop(self, tag: str) -> None:
         """Forget a message that nobody was given."""
         self._noted.discard(tag)
-        self._channel.qos._remove_from_indices(tag).execute()  # noqa: SLF001 - kombu's own way of settling
+        try:
+            self._channel.qos._remove_from_indices(tag).execute()  # noqa: SLF001 - kombu's own way of settling
+        except self._channel.ResponseError as error:
+            log.warning("a malformed message comes again after the visibility timeout: %s", explain(error))
         self._channel.qos._delivered.pop(tag, None)  # noqa: SLF001
 
     def _append(self, qos: virtual.QoS, message: Message, delivery_tag: str) -> None:

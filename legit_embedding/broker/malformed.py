@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from legit_embedding import process
 from legit_embedding.broker.envelope import MalformedError, check_body, check_task, task_id
 from legit_embedding.errors import TaskError
-from legit_embedding.pipeline.protocols import OnOutcome
+from legit_embedding.pipeline.caller import OnOutcome
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -48,15 +48,17 @@ class MalformedMessages:
         # Celery's own steps change their consumer in the same way.
         vars(consumer).update(create_task_handler=create_task_handler, on_unknown_message=self._on_unknown_message)
 
-    def refuse_item(self, queue: str, item: bytes | str, why: Exception) -> None:
-        """Deal with what was taken off a list of the broker, and cannot become a message."""
+    def refuse_item(self, queue: str, item: bytes | str, why: Exception) -> bool:
+        """Deal with what was taken off a list of the broker, and cannot become a message; False if it is not kept."""
         text = item.decode(errors="replace") if isinstance(item, bytes) else item
         self._log(queue, why, text)
         try:
             self._keep(queue, text, why, "")
         except RedisError as error:
             log.error("It could not be kept in the dead letter: %s", error)  # noqa: TRY400 - an outage, not a fault
+            return False
         self._answer(text, TaskError("invalid_task", f"message: {why}"))
+        return True
 
     def _guarded(self, handle: Callable[[Message], Any]) -> Callable[[Message], None]:
         consumer = self._consumer

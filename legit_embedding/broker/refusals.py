@@ -13,8 +13,8 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from legit_embedding import process
-from legit_embedding.errors import GivenBackError, TaskError
-from legit_embedding.pipeline.protocols import OnOutcome
+from legit_embedding.errors import GivenBackError, TaskError, in_one_line
+from legit_embedding.pipeline.caller import OnOutcome
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kombu.message import Message
 
-    from legit_embedding.pipeline.protocols import HandedOver
+    from legit_embedding.pipeline.caller import HandedOver
     from legit_embedding.wire.messages import Written
 
 logger = get_logger(__name__)
@@ -150,9 +150,8 @@ def _arguments(message: Message) -> tuple[object, object]:
 
 
 def _detail(message: Message, error: Exception) -> str:
-    cause = " ".join(str(error).split())[:LONGEST_CAUSE]
     if isinstance(error, ContentDisallowed):
         return f"content_type: {str(message.content_type)[:LONGEST_CAUSE]!r} is not accepted: send {JSON}"
     if isinstance(error, DecodeError):
-        return f"body: it is no {JSON}: {cause}"
-    return cause if isinstance(error, InvalidTaskError) else f"{type(error).__name__}: {cause}"
+        return f"body: it is no {JSON}: {in_one_line(error, named=False, longest=LONGEST_CAUSE)}"
+    return in_one_line(error, named=not isinstance(error, InvalidTaskError), longest=LONGEST_CAUSE)

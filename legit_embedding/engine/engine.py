@@ -6,9 +6,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.engine.device.base import open_device
 from legit_embedding.engine.device.device_lock import hold
 from legit_embedding.engine.device.kernels import choose_attention
+from legit_embedding.engine.device.open import open_device
 from legit_embedding.engine.in_flight import InFlightBatches
 from legit_embedding.engine.loop import Loop
 from legit_embedding.engine.model_queue import ModelQueue
@@ -16,7 +16,7 @@ from legit_embedding.engine.outcomes import CANCELLED, Outcomes
 from legit_embedding.engine.recovery import is_lost
 from legit_embedding.engine.sizing import load as startup
 from legit_embedding.engine.stats import EngineStats, Progress
-from legit_embedding.errors import ConfigError, ErrorCode, TaskError
+from legit_embedding.errors import ConfigError, ErrorCode, TaskError, in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ class Engine:
             self._give_back_waiting()
             if isinstance(error, ConfigError) or not isinstance(error, Exception):
                 raise
-            message = f"device {self._device_name!r} cannot be used: {type(error).__name__}: {error}"
+            message = f"device {self._device_name!r} cannot be used: {in_one_line(error)}"
             raise ConfigError(message) from error
 
     def submit(self, delivery: Delivery) -> None:

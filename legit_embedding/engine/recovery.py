@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import TaskError, in_one_line
 
 if TYPE_CHECKING:
     from legit_embedding.engine.batching.batch import Batch
@@ -30,7 +30,6 @@ _DEVICE_SIGNS = (
     "device-side assert",
 )
 _ACCELERATOR_ERROR: type[BaseException] = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)  # torch >= 2.8
-_DETAIL_LENGTH = 300
 
 
 class DeviceLostError(RuntimeError):
@@ -92,7 +91,7 @@ class Recovery:
         """
         fault = diagnose(error, self._device)
         if fault is Fault.DEVICE:
-            message = f"the device is broken for good: {_in_short(error)}"
+            message = f"the device is broken for good: {in_one_line(error)}"
             raise DeviceLostError(message) from error
         if fault is Fault.MEMORY:
             # The frames of the failed call hold its tensors.
@@ -143,9 +142,11 @@ class Recovery:
         queue.counters.failed_in_row += 1
         logger.error("%s failed on one item", queue.name, exc_info=error)
         if batch.split:
-            answer = TaskError("poisoned", f"the model fails on this item, also without its batch: {_in_short(error)}")
+            answer = TaskError(
+                "poisoned", f"the model fails on this item, also without its batch: {in_one_line(error)}"
+            )
         else:
-            answer = TaskError("model_failed", f"the model failed on this item: {_in_short(error)}")
+            answer = TaskError("model_failed", f"the model failed on this item: {in_one_line(error)}")
         self._answer(batch, answer)
 
     def _split(self, queue: ModelQueue, batch: Batch) -> None:
@@ -160,8 +161,3 @@ class Recovery:
         if batch.claim():
             self._outcomes.fail(batch.deliveries, error)
         self._in_flight.release(batch)
-
-
-def _in_short(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    return text[:_DETAIL_LENGTH]

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from legit_embedding.models.checkpoint import Checkpoint
 
 _PLAIN_MODES = frozenset({"RGB", "L"})
-_ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 # Whose order of steps is the usual one: resize, crop, then rescale and normalise, or an order that comes to the same.
 _USUAL = frozenset(
     {"TorchvisionBackend", "BaseImageProcessorFast", "DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast"}
@@ -86,7 +85,8 @@ class ProcessorTransform:
                 repaired |= completed
                 image = eight_bit(image)
             if not self._fast:
-                return self._asked(image.convert("RGB")), repaired
+                blends = self._processor.do_convert_rgb and _is_transparent(image)
+                return self._asked(_on_white(image) if blends else image.convert("RGB")), repaired
             pixels = _plain(image, on_white=self._processor.do_convert_rgb) if decoded is None else decoded
             pixels = pixels.expand(3, -1, -1)
             if self._processor.do_resize is not False:
@@ -122,14 +122,12 @@ class ProcessorTransform:
 
 def _plain(image: Image.Image, *, on_white: bool) -> torch.Tensor:
     """The pixels in one or three channels."""
+    if on_white and _is_transparent(image):
+        return _tensor(_on_white(image))
     if image.mode in _PLAIN_MODES:
-        return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)
-    transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
-    if transparent and on_white:
-        return _on_white(functional.pil_to_tensor(image.convert("RGBA")))
+        return _tensor(image)
     image.info.pop("transparency", None)  # it has no part in RGB, and Pillow would warn
-    opaque: torch.Tensor = functional.pil_to_tensor(image.convert("RGB"))
-    return opaque
+    return _tensor(image.convert("RGB"))
 
 
 def read_processor(checkpoint: Checkpoint) -> ProcessorTransform:
@@ -161,9 +159,15 @@ def _entry(size: Any, key: str) -> int | None:  # noqa: ANN401
     return int(found) if found else None
 
 
-def _on_white(pixels: torch.Tensor) -> torch.Tensor:
-    """As the library does it."""
-    values = functional.to_dtype(pixels, torch.float32, scale=True)
-    blended = values[:3] * values[3:] + (1 - values[3:])
-    found: torch.Tensor = functional.to_dtype(blended, torch.uint8, scale=True)
-    return found
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or image.info.get("transparency") is not None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Blended with white, as the library does it."""
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)

@@ -6,7 +6,7 @@ from importlib import import_module
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import TaskError, in_one_line
 from legit_embedding.models.config import default_model
 from legit_embedding.models.settings import misconfigured
 from legit_embedding.models.tower import Tower
@@ -162,7 +162,7 @@ class Registry:
         try:
             backend = getattr(import_module(module_name), attribute)
         except Exception as error:  # whatever the module does when it is imported is the operator's to know
-            reason = f"cannot import {config.backend!r}: {type(error).__name__}: {error}"
+            reason = f"cannot import {config.backend!r}: {in_one_line(error)}"
             raise misconfigured(name, "backend", reason) from error
         missing = [method for method in _PROTOCOL if not callable(getattr(backend, method, None))]
         if missing:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from legit_embedding.pipeline.protocols import HandedOver
+from legit_embedding.pipeline.caller import HandedOver
 
 if TYPE_CHECKING:
     from legit_embedding.errors import ErrorCode
@@ -33,7 +33,8 @@ class HandOffProcessor:
             numbers = [np.full_like(window, number) for number, window in enumerate(windows, start=1)]
             array = np.stack([np.concatenate(windows), np.concatenate(numbers)])
         path = self._handoffs.write(array)
-        delivery.handed_over(HandedOver(path, delivery.tower.model, delivery.prepared.truncated))
+        item = delivery.prepared
+        delivery.handed_over(HandedOver(path, delivery.tower.model, item.truncated, item.repaired))
 
     def has_room(self, model: str) -> bool:  # noqa: ARG002 - the engine's signature
         """A directory has no accumulator."""

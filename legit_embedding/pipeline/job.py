@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from legit_embedding.encoding import ENCODING, encode_finite
 from legit_embedding.engine.delivery import Delivery
-from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.errors import GivenBackError, TaskError, in_one_line
 from legit_embedding.models.vectors import shortened
 from legit_embedding.pipeline.task_counts import UNKNOWN
 from legit_embedding.wire.messages import Address, Embedded, Result, Timings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind
     from legit_embedding.models.tower import Tower
-    from legit_embedding.pipeline.protocols import Caller, HandedOver, Sink, Trace
+    from legit_embedding.pipeline.caller import Caller, HandedOver, Sink, Trace
     from legit_embedding.wire.messages import HandOff, Origin, TaskObject, Written
 
 
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 _once = threading.Lock()
 """For all jobs: it is held for an instant."""
-_LONGEST_CAUSE = 300
 
 
 class Book(Protocol):
@@ -63,6 +62,7 @@ class Job(Delivery):
         "address",
         "attempts",
         "dimensions",
+        "held_up",
         "kind",
         "origin",
         "prep_s",
@@ -78,6 +78,8 @@ class Job(Delivery):
     """The length to which its vector is cut; None for the full one."""
     work: TaskObject | HandOff | None
     """What there is to do; None for a task that does not fit and is only answered."""
+    held_up: Callable[[], bool] | None
+    """Whether what it last waited for is still in use by others; None while it has not waited."""
     trace: Trace | None
     """Where its spans are kept; None unless ``telemetry.traces`` is on."""
 
@@ -90,6 +92,7 @@ class Job(Delivery):
         self.work = None
         self.trace = None
         self.cancelled = None
+        self.held_up = None
         self.deadline = None
         self._caller = caller
         self._sink = sink
@@ -138,8 +141,7 @@ class Job(Delivery):
     def crashed(self, doing: str, error: BaseException) -> None:
         """Answer what nobody foresaw, and say so in the log."""
         logger.error("Task %r: %s failed unforeseen", self.address.task_id, doing, exc_info=error)
-        cause = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_CAUSE]
-        self.failed(TaskError("model_failed", f"{doing} failed: {cause}"))
+        self.failed(TaskError("model_failed", f"{doing} failed: {in_one_line(error)}"))
 
     def given_back(self) -> None:
         """Leave the task to its caller, unanswered."""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
-    from legit_embedding.pipeline.protocols import Caller, Processor, Source, Tracer
+    from legit_embedding.pipeline.caller import Caller, Tracer
+    from legit_embedding.pipeline.protocols import Processor, Source
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.wire.messages import Origin
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from celery.utils.log import get_logger
 
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import BusyError, TaskError
 from legit_embedding.wire.messages import HandOff, TaskObject
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ logger = get_logger(__name__)
 
 RETRY_DELAYS_S = (0.5, 2.0)
 """Waits before the second and the third attempt at a transient error, in seconds."""
+LOOK_AGAIN_S = 0.5
+"""How long a job that waits for a decoder is left alone before it asks again."""
 
 
 class Preparation:
@@ -115,7 +117,8 @@ class Preparation:
     def _prepare(self, job: Job, recipe: Recipe) -> Prepared:
         if isinstance(job.work, HandOff):
             prepared = recipe.handoff(self._handoffs.read(job.work.path, getattr(recipe, "check_handoff", None)))
-            return replace(prepared, truncated=prepared.truncated or job.work.truncated)
+            truncated = prepared.truncated or job.work.truncated
+            return replace(prepared, truncated=truncated, repaired=job.work.repaired)
         if isinstance(job.work, TaskObject):
             return recipe.image(self._content.read(job.work), self._max_pixels)
         message = f"nothing to prepare in {job.work!r}"
@@ -147,9 +150,15 @@ class Preparation:
         if job.cancelled is not None:
             raise TaskError(job.cancelled, "the task was revoked before it was prepared")
         job.check_deadline()
+        if job.held_up is not None and job.held_up():
+            raise BusyError(job.held_up)
 
     def _failed(self, job: Job, error: Exception) -> None:
-        if not isinstance(error, TaskError):
+        if isinstance(error, BusyError):
+            # Another job's doing, so not an attempt; what it has downloaded is not kept while it waits.
+            job.held_up = error.held_up
+            self._retry(job.model, job, LOOK_AGAIN_S)
+        elif not isinstance(error, TaskError):
             job.crashed(f"preparing the item for {job.model}", error)
         elif error.transient and job.attempts < len(RETRY_DELAYS_S):
             job.attempts += 1

@@ -23,24 +23,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
     from legit_embedding.engine.stats import EngineStats, Progress
-    from legit_embedding.errors import ErrorCode, GivenBackError, TaskError
+    from legit_embedding.errors import ErrorCode
     from legit_embedding.pipeline.job import Job
     from legit_embedding.redis_io.health import Health
-    from legit_embedding.sinks.answer import Recipient
-    from legit_embedding.wire.messages import Embedded, Result, Written
-
-
-@dataclass(frozen=True, slots=True)
-class HandedOver:
-    """The end of a task in a prep-only worker: a tensor in the hand-off directory, for another worker to embed."""
-
-    path: Path
-    model: str
-    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +43,6 @@ class SourceStats:
     """Tasks that are in flight here."""
     waiting: int = 0
     """Tasks to be tried again, not in flight yet."""
-
-
-class Caller(Protocol):
-    """Whoever brought one task: told how it ended, exactly once.
-
-    The call comes from one of the pipeline's threads. It must be quick; what it raises is logged and goes no further.
-    """
-
-    def written(self, written: Written) -> None:
-        """The answer, good or bad, is confirmed: acknowledge the task."""
-
-    def handed_over(self, handed: HandedOver) -> None:
-        """The task is prepared, and another worker embeds it."""
-
-    def given_back(self, error: GivenBackError) -> None:
-        """The task is unanswered and the caller's again; the error says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class OnOutcome:
-    """A caller that treats all outcomes alike: one function gets whichever it is."""
-
-    told: Callable[[Written | HandedOver | GivenBackError], None]
-
-    def written(self, written: Written) -> None:
-        """Pass the confirmed answer on."""
-        self.told(written)
-
-    def handed_over(self, handed: HandedOver) -> None:
-        """Pass the tensor's place on."""
-        self.told(handed)
-
-    def given_back(self, error: GivenBackError) -> None:
-        """Pass the reason on."""
-        self.told(error)
 
 
 class Source(Protocol):
@@ -155,30 +106,3 @@ class Processor(Protocol):
 
     def close(self, *, give_back: bool, timeout: float) -> None:
         """Stop within `timeout` seconds; what is not finished by then is given back."""
-
-
-class Sink(Protocol):
-    """Gets answers written."""
-
-    def put(self, job: Recipient, result: Result) -> None:
-        """Take a job's answer; ends in one call of the job's `written` or `unwritten`."""
-
-
-class Trace(Protocol):
-    """One task's moments, kept for its spans."""
-
-    def computed(self, prep_s: float, queue_s: float, compute_s: float) -> None:
-        """The vector is there; what came before it lasted so long, in seconds."""
-
-    def end(self, task_id: str, model: str, outcome: Embedded | TaskError) -> None:
-        """The answer is confirmed."""
-
-
-class Tracer(Protocol):
-    """Begins traces."""
-
-    def begin(self, raw: object, headers: Mapping[str, str] | None) -> Trace:
-        """A task was accepted."""
-
-    def close(self) -> None:
-        """Send what is left."""

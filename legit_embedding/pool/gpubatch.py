@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ logger = get_logger(__name__)
 COLD_STOP_S = 5.0
 """How long each set of threads may take to leave at a cold shutdown, in seconds."""
 _DRAIN_TICK_S = 0.05
+REFUSED_S = 10.0
+"""How long a warm shutdown waits for a server that takes no answers."""
 _BEHIND = 8
 """How many steps a tracing thread may have before it before the next one is used too."""
 
@@ -133,8 +136,12 @@ class TaskPool(BasePool):
         if self.pipeline is not None:
             self.pipeline.stop_reading()
         self._leave_to_others()
+        began = time.time()
         while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
             self._turn_event_loop()
+            if self._is_refused_since(began):
+                logger.warning("No answer can be written: what is unfinished is given back")
+                break
         self._stopped = True
         # Cold: what is being written is still confirmed, everything else is given back and rejected for requeueing.
         process.stop()
@@ -144,6 +151,11 @@ class TaskPool(BasePool):
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
         if not self._is_cold:  # a cold stop runs in a signal handler, under whatever lock the loop holds
             self._turn_event_loop()
+
+    def _is_refused_since(self, began: float) -> bool:
+        """Whether the server has taken no answer for so long, of a shutdown, that waiting is over."""
+        health = self.pipeline.writer.health() if self.pipeline is not None else None
+        return health is not None and not health.ok and time.time() - max(began, health.since) > REFUSED_S
 
     def _leave_to_others(self) -> None:
         """Let go of ordinary tasks that have not begun, as `threads` does: their messages go back to the broker."""

@@ -12,8 +12,8 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from legit_embedding import process
-from legit_embedding.errors import TaskError
-from legit_embedding.pipeline.protocols import OnOutcome
+from legit_embedding.errors import TaskError, in_one_line
+from legit_embedding.pipeline.caller import OnOutcome
 
 if TYPE_CHECKING:
     from billiard.einfo import ExceptionInfo
@@ -45,7 +45,7 @@ class EmbeddingRequest(Request):
             args, kwargs, embed = self._payload
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # What Celery then hands to `on_invalid_task`, instead of ending the worker.
-            reason = f"message: {type(error).__name__}: {error}"
+            reason = f"message: {in_one_line(error)}"
             raise InvalidTaskError(reason) from error
         if not isinstance(args, list | tuple):
             reason = f"args: expected a list, got one of type {type(args).__name__}"

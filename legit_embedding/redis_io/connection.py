@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-import redis
 from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+
+from legit_embedding.errors import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-    from threading import Event
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -168,7 +168,7 @@ def explain(error: BaseException) -> str:
     """An error in one line; some have nothing to say but their name."""
     if isinstance(error, NoPermissionError):
         return f"NOPERM {error}"  # redis-py keeps the first word of an error that it has a class for
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_one_line(error, named=False)
 
 
 def public_url(url: str) -> str:
@@ -178,41 +178,3 @@ def public_url(url: str) -> str:
         return f"{parts.scheme}://{parts.path}"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path}"
-
-
-def wait_until_reachable(url: str, stop: Event, say: Callable[[str], None], timeout_s: float = 5.0) -> bool:
-    """Wait until the server answers; to be called before the worker says ready.
-
-    Args:
-        url: the server.
-        stop: set to give up.
-        say: told once for every new reason why the server does not answer, and when it does after all.
-        timeout_s: how long one attempt may take.
-
-    Returns:
-        Whether the server answered; False when `stop` was set first.
-    """
-    backoff, attempt, said = Backoff(), 0, ""
-    while not stop.is_set():
-        reason = _ping(url, timeout_s)
-        if not reason:
-            if said:
-                say(f"Redis at {public_url(url)} answers")
-            return True
-        if reason != said:
-            say(f"waiting for Redis at {public_url(url)}: {reason}")
-            said = reason
-        attempt += 1
-        stop.wait(backoff.delay(attempt))
-    return False
-
-
-def _ping(url: str, timeout_s: float) -> str:
-    retry = redis.retry.Retry(NoBackoff(), 0)
-    options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": retry}
-    try:
-        with redis.Redis.from_url(url, **options) as client:
-            client.ping()
-    except (RedisError, OSError) as error:
-        return explain(error)
-    return ""

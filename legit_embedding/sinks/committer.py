@@ -22,7 +22,7 @@ from redis.exceptions import (
 )
 
 from legit_embedding.dead_letter.bury import DeadLetter
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import TaskError, in_one_line
 from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
 from legit_embedding.sinks import non_atomic as separate
@@ -102,7 +102,7 @@ class Committer:
         except Exception as error:
             logger.exception("writing %d answers failed unforeseen", len(answers))
             for answer in answers:
-                self._give_up(answer, f"{type(error).__name__}: {error}")
+                self._give_up(answer, in_one_line(error))
         self._counters.confirmed(time.monotonic() - began)
 
     async def _settle(self, link: Link, answers: Sequence[Answer]) -> None:
@@ -131,7 +131,7 @@ class Committer:
             self._counters.refused += not answer.route(self._router)
         except Exception as error:
             logger.exception("no stream could be chosen for the answer to %r", answer.result.address.task_id)
-            self._give_up(answer, f"{type(error).__name__}: {error}")
+            self._give_up(answer, in_one_line(error))
             return False
         return True
 
@@ -276,4 +276,4 @@ def _is_held_up(reply: bytes) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return explain(error) if isinstance(error, RedisError) else f"{type(error).__name__}: {explain(error)}"
+    return explain(error) if isinstance(error, RedisError) else in_one_line(error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from legit_embedding.errors import ConfigError
 
 if TYPE_CHECKING:
-    from legit_embedding.pipeline.protocols import Tracer
+    from legit_embedding.pipeline.caller import Tracer
 
 
 def make_tracer(worker: str) -> Tracer:

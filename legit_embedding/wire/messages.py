@@ -18,13 +18,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from legit_embedding.config import MAX_METADATA_BYTES, Kind
 from legit_embedding.errors import TaskError
+from legit_embedding.models.config import Kind
 from legit_embedding.wire import json_text
 
 if TYPE_CHECKING:
     from typing import Self
 
+MAX_METADATA_BYTES = 1024 * 1024
 IMAGE_FIELDS = ("image_url", "image_b64", "image_path")
 MAX_NAME = 512
 LATEST_DEADLINE = 253_402_300_799_999
@@ -122,6 +123,8 @@ class HandOff(_Wire):
     path: Name
     truncated: StrictBool = False
     """Set by a prep worker of this project; old ones did not say."""
+    repaired: StrictBool = False
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def test_its_tasks_are_embedded_by_the_other_worker_under_the_same_id(redis_url,
     config = {"models": MODELS, "handoff_dir": str(handoffs)}
     prep = ("-m", "celery", "-A", "legit_embedding", "worker", "--pool=threads", "-Q", "prep", "-n", "prep@%h")
     profile = {"CELERY_CONFIG_MODULE": "celeryconfig.prep_only"}
-    image = base64.b64encode(encoded(photo("coffee.png"), "JPEG")).decode()
+    unfinished = encoded(photo("coffee.png"), "JPEG")[:-2]
+    image = base64.b64encode(unfinished).decode()
     tasks = [
         (PREPARE_TEXT, {"task_id": "text", "text": "a cup of coffee", "metadata": {"row": 1}}),
         (PREPARE_IMAGE, {"task_id": "image", "image_b64": image, "return_embedding": True}),
@@ -64,6 +65,7 @@ def test_its_tasks_are_embedded_by_the_other_worker_under_the_same_id(redis_url,
         assert np.allclose(*vectors, atol=1e-6), "the same vector as without the detour"
     assert (answers["words"]["kind"], answers["words"]["model"]) == ("text", "clip")
     assert (answers["long"]["dim"], answers["long"]["windows"]) == ("64", "3")
+    assert answers["image"]["repaired"] == "1", "as the prep worker has seen it"
     assert answers["text"]["source"] == sent[0].id
     assert answers["text"]["metadata"] == '{"row":1}'
     assert (answers["bad"]["error"], answers["bad"]["source"]) == ("unknown_model", bad.id)

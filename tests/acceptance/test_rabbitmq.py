@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from kombu import Connection
 
 from tests.acceptance.conftest import NULL_MODELS
+from tests.acceptance.test_hostile_messages import message
 from tests.clients import PREPARE_TEXT, Client
 from tests.rabbitmq import PROGRAM, RabbitMQ
 from tests.workers import wait_for
@@ -65,3 +68,48 @@ def test_a_restart_of_the_broker_while_items_wait(broker, worker, client):
     assert waiting(broker) == 0, "everything was acknowledged"
     counts = [entry["task_id"] for entry in client.entries()]
     assert len(counts) == len(set(counts)) == len(ids)
+
+
+ODD = {
+    "a number": {"headers": {"task": 5}},
+    "a list": {"headers": {"task": ["x"]}},
+    "no task": {"headers": {"task": None}},
+    "eta": {"headers": {"eta": [1]}},
+    "timelimit": {"headers": {"timelimit": "x"}},
+    "expires": {"headers": {"expires": {"a": 1}}},
+    "retries": {"headers": {"retries": "x"}},
+    "id": {"headers": {"id": 5}},
+    "no id": {"headers": {"id": None}},
+    "no JSON": {"body": b"{"},
+    "one element": {"body": b"[1]"},
+    "nothing": {"body": b""},
+    "null": {"body": b"null"},
+    "brackets": {"body": b"[" * 10_000 + b"]" * 10_000},
+    "no UTF-8": {"body": b"\xff\xfe"},
+    "another content type": {"content_type": "application/x-python-serialize"},
+    "an unknown encoding": {"content_encoding": "klingon"},
+    "an unknown compression": {"headers": {"compression": "klingon"}},
+}
+
+
+def test_malformed_messages_hold_neither_their_neighbours_nor_a_shutdown(broker, worker, client):
+    good = []
+    with Connection(broker.url) as connection:
+        producer = connection.Producer(routing_key="embedding")
+        for number, odd in enumerate(ODD.values()):
+            for task_id, changes in ((f"odd-{number}", odd), (f"good-{number}", {})):
+                raw = message(task_id)
+                producer.publish(
+                    changes.get("body", base64.b64decode(raw["body"])),
+                    headers=raw["headers"] | changes.get("headers", {}),
+                    content_type=changes.get("content_type", "application/json"),
+                    content_encoding=changes.get("content_encoding", "utf-8"),
+                    correlation_id=raw["properties"]["correlation_id"],
+                )
+                good += [] if changes else [task_id]
+    answers = client.answers(good)
+    assert {answers[each]["status"] for each in good} == {"ok"}
+    assert worker.running
+    assert "Unrecoverable error" not in worker.log
+    assert worker.stop(timeout=20) == 0
+    assert waiting(broker) == 0, "each is taken out"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from legit_embedding.cli.results.outputs import create
-from legit_embedding.cli.results.results import NUMBERS
+from legit_embedding.cli.results.results import FLAGS, NUMBERS
 from legit_embedding.cli.shared.terminal import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ParquetFile:
             [
                 *((name, pa.string()) for name in TEXTS),
                 *((name, pa.int64()) for name in NUMBERS),
-                ("truncated", pa.bool_()),
+                *((name, pa.bool_()) for name in FLAGS),
                 ("embedding", pa.list_(pa.float32())),
             ]
         )
@@ -82,7 +82,7 @@ class ParquetFile:
         described = entry.described()
         row: dict[str, Any] = {name: described.get(name) for name in TEXTS}
         row |= {name: value if isinstance(value := described.get(name), int) else None for name in NUMBERS}
-        row["truncated"] = described.get("truncated", False)
+        row |= {name: described.get(name, False) for name in FLAGS}
         if "metadata" in described:
             row["metadata"] = json.dumps(described["metadata"])
         try:

@@ -30,6 +30,7 @@ RETRY_S = 1.0
 Vectors = Literal["none", "base64", "floats"]
 
 NUMBERS = ("dim", "prep_ms", "queue_ms", "compute_ms")
+FLAGS = ("truncated", "repaired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ class ResultEntry:
         for name in NUMBERS:
             if name in line and line[name].isdecimal():
                 line[name] = int(line[name])
-        if "truncated" in line:
-            line["truncated"] = line["truncated"] == "1"
+        for name in FLAGS:
+            if name in line:
+                line[name] = line[name] == "1"
         if "metadata" in line:
             line["metadata"] = _json(line["metadata"])
         return line

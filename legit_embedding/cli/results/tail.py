@@ -72,7 +72,8 @@ def tail(  # noqa: PLR0913 - one argument an option
     Reading takes nothing away. Every line has its "id" and the keys of the result entry, as far as it has them:
     "task_id", "status", "kind", "model", "dim", "embedding" (a list of numbers; with --vectors base64 text, and
     "encoding"), "error", "detail", "app", "metadata" (an object), "source", "worker", "prep_ms", "queue_ms",
-    "compute_ms", "truncated" (a boolean). A vector that cannot be read is null, and a line on standard error says why.
+    "compute_ms", "truncated" and "repaired" (booleans). A vector that cannot be read is null, and a line on standard
+    error says why.
 
     To go on where an earlier call ended, give the last "id" to --from.
     """

@@ -6,12 +6,12 @@ import errno
 
 from redis.exceptions import RedisError
 
-from legit_embedding.errors import ConfigError
+from legit_embedding.errors import ConfigError, in_one_line
 
 
 def one_line(error: BaseException) -> str:
     """An error in one line; some have nothing to say but their name."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_one_line(error, named=False)
 
 
 def reason(error: Exception) -> str | None:

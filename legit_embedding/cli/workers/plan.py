@@ -57,7 +57,7 @@ def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
     from legit_embedding.engine.device.allocator import expand_segments
 
     expand_segments()
-    from legit_embedding.engine.device.base import open_device
+    from legit_embedding.engine.device.open import open_device
     from legit_embedding.engine.engine import Engine
 
     thorough = partial(open_device, thorough=True)

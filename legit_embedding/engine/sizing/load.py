@@ -11,7 +11,7 @@ from legit_embedding.engine.sizing.host_reads import HostReads
 from legit_embedding.engine.sizing.profile import Compilation, make_plan, run, survey
 from legit_embedding.engine.sizing.stopwatch import Stopwatch
 from legit_embedding.engine.sizing.trial import compile_if_quicker
-from legit_embedding.errors import ConfigError
+from legit_embedding.errors import ConfigError, in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ def prepare(device: Device, queues: Sequence[ModelQueue], config: EngineConfig, 
         try:
             _open(device, queue, weight, budget, config, watch)
         except Exception as error:
-            message = f"models.{queue.name}: the model is loaded but does not work: {_in_short(error)}"
+            message = f"models.{queue.name}: the model is loaded but does not work: {in_one_line(error)}"
             raise ConfigError(message) from error
     device.release_cache()
 
@@ -69,7 +69,7 @@ def _load(device: Device, backend: Backend, dtype: torch.dtype, watch: Stopwatch
     except ConfigError:
         raise
     except Exception as error:
-        message = f"models.{backend.name}: the model cannot be loaded: {_in_short(error)}"
+        message = f"models.{backend.name}: the model cannot be loaded: {in_one_line(error)}"
         raise ConfigError(message) from error
     return max(0, device.used_bytes() - before)
 
@@ -129,7 +129,3 @@ def _compile(device: Device, backend: Backend) -> tuple[Forward, Compilation]:
 def _measure(device: Device, queue: ModelQueue, forward: Forward, weights: int, budget: float) -> Plan:
     points = survey(device, queue.backend, forward, budget)
     return make_plan(queue.name, queue.kind, weights, points, budget, queue.backend.samples(1)[0].nbytes)
-
-
-def _in_short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

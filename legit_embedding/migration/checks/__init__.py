@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
+from legit_embedding.errors import in_one_line
 from legit_embedding.migration.checks import broker, device, directories, keys, models, server, workers
 from legit_embedding.migration.checks.finding import fail, ok
 
@@ -76,14 +77,14 @@ def _safely(check: Check, deployment: Deployment) -> Finding:
     except RedisError as error:
         return fail(f"Redis: {error}", "mend the connection, or the user's permissions, and run doctor again")
     except Exception as error:  # noqa: BLE001 - one check must not take the others along
-        return fail(f"the check itself failed: {type(error).__name__}: {error}", "see what the error says")
+        return fail(f"the check itself failed: {in_one_line(error)}", "see what the error says")
 
 
 def _reach(what: str, reach: Callable[[], str]) -> Finding:
     try:
         return ok(f"{reach()} answers")
     except Exception as error:  # noqa: BLE001 - every broker's library has errors of its own
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = in_one_line(error, named=False)
         return fail(f"{what} does not answer: {text}", "its other checks were left out; run doctor again then")
 
 

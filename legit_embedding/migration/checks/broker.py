@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from legit_embedding.errors import in_one_line
 from legit_embedding.migration.checks.finding import fail, ok, warn
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def results(deployment: Deployment) -> Finding:
     try:
         app.backend.get_task_meta("legit-embedding-doctor")
     except Exception as error:  # noqa: BLE001 - every backend's library has errors of its own
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = in_one_line(error, named=False)
         return fail(f"the result backend does not answer: {text}", "mend result_backend")
     if not app.conf.result_expires:
         return warn("receipts are kept for ever", "set result_expires")

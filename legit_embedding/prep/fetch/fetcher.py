@@ -13,7 +13,7 @@ import httpcore
 import httpx
 from httpx import create_ssl_context
 
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import TaskError, in_one_line
 from legit_embedding.prep.fetch.body import read_body
 from legit_embedding.prep.fetch.network import GuardedNetwork
 
@@ -109,7 +109,7 @@ class Fetcher:
             detail = f"{shown(url)} did not answer in full within {self._config.timeout_s:g} s (fetch.timeout_s)"
             raise TaskError("fetch_timeout", detail, transient=True) from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = in_one_line(error, named=False)
             detail = f"{shown(url)} cannot be fetched: {reason}"
             raise TaskError("fetch_failed", detail, transient=_may_change(error)) from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import struct
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,9 @@ from legit_embedding.prep.images.opening import load, packed
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-REQUEST = struct.Struct("<QQ")
-"""The length of the file, and the largest number of pixels."""
+REQUEST = struct.Struct("<QQd")
+"""The length of the file, the largest number of pixels, and how long to decode, in seconds."""
+_GRACE_S = 1.0
 _OWN_BYTES = 1 << 30
 _BYTES_A_PIXEL = 12
 
@@ -29,9 +31,13 @@ def main() -> None:
     """Answer until nobody asks any more."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while len(head := requests.read(REQUEST.size)) == REQUEST.size:
-        length, max_pixels = REQUEST.unpack(head)
+        length, max_pixels, budget_s = REQUEST.unpack(head)
         _limit_memory(_OWN_BYTES + length * 2 + max_pixels * _BYTES_A_PIXEL)
-        _answer(requests.read(length), max_pixels, answers)
+        data = requests.read(length)
+        # The worker ends what takes too long; if the worker itself was killed meanwhile, nobody else does.
+        signal.setitimer(signal.ITIMER_REAL, budget_s + _GRACE_S)
+        _answer(data, max_pixels, answers)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _answer(data: bytes, max_pixels: int, answers: BinaryIO) -> None:

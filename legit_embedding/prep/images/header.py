@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from legit_embedding.errors import CudaForbiddenError, TaskError
+from legit_embedding.errors import CudaForbiddenError, TaskError, in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,9 +66,9 @@ def refusing_bad_data() -> Iterator[None]:
     except (TaskError, CudaForbiddenError):
         raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TaskError("too_large", f"the image takes too many pixels to decode: {_reason(error)}") from error
+        raise TaskError("too_large", f"the image takes too many pixels to decode: {in_one_line(error)}") from error
     except Exception as error:
-        raise TaskError("undecodable", f"the image cannot be decoded: {_reason(error)}") from error
+        raise TaskError("undecodable", f"the image cannot be decoded: {in_one_line(error)}") from error
 
 
 def _opened(data: bytes) -> ImageFile | None:
@@ -109,10 +109,6 @@ def _raise_pillows_limit(max_pixels: int) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and limit < max_pixels:
         Image.MAX_IMAGE_PIXELS = max_pixels
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 Image.init()

@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import BusyError, TaskError
 from legit_embedding.prep.images.decoder import REQUEST
 from legit_embedding.prep.images.opening import unpacked
-from legit_embedding.prep.stage import standing_aside
+from legit_embedding.prep.stage import MOST_STAND_INS, standing_aside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL import Image
 
 PROCESSES = 4
@@ -33,6 +36,7 @@ class SlowDecoders:
     def __init__(self, budget_s: float = 5.0) -> None:
         self.budget_s = budget_s
         self._places = threading.BoundedSemaphore(PROCESSES)
+        self._waiting = threading.BoundedSemaphore(MOST_STAND_INS - PROCESSES)
         self._idle: list[subprocess.Popen[bytes]] = []
         self._changing = threading.Lock()
 
@@ -40,16 +44,18 @@ class SlowDecoders:
         """Decode an image file; the second value says whether it was damaged and has been completed.
 
         Raises:
+            BusyError: every process is busy with other images.
             TaskError: ``undecodable``, or ``too_large``: too many pixels, or more work than `budget_s`.
         """
-        with standing_aside():
-            if not self._places.acquire(timeout=_WAIT_S + self.budget_s):
-                busy = "every decoder is busy with other images that are slow to decode"
-                raise TaskError("too_large", busy, transient=True)
-            try:
-                return self._decoded(data, max_pixels)
-            finally:
-                self._places.release()
+        with standing_aside(), self._place():
+            return self._decoded(data, max_pixels)
+
+    def are_busy(self) -> bool:
+        """Whether every process is decoding."""
+        if not self._places.acquire(blocking=False):
+            return True
+        self._places.release()
+        return False
 
     def close(self) -> None:
         """End the processes that nobody uses."""
@@ -58,10 +64,29 @@ class SlowDecoders:
         for process in idle:
             _end(process)
 
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the processes; a few threads wait for one a little, so that what they have downloaded is not lost."""
+        if not self._places.acquire(blocking=False):
+            if not self._waiting.acquire(blocking=False):
+                raise BusyError(self.are_busy)
+            try:
+                if not self._places.acquire(timeout=_WAIT_S):
+                    raise BusyError(self.are_busy)
+            finally:
+                self._waiting.release()
+        try:
+            yield
+        finally:
+            self._places.release()
+
     def _decoded(self, data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
         with self._changing:
             process = self._idle.pop() if self._idle else None
-        if process is None or process.poll() is not None:
+        if process is not None and process.poll() is not None:
+            _end(process)
+            process = None
+        if process is None:
             process = _started()
         late = threading.Event()
 
@@ -73,13 +98,14 @@ class SlowDecoders:
         timer.daemon = True
         timer.start()
         try:
-            fields, pixels = _asked(process, data, max_pixels)
+            fields, pixels = _asked(process, data, max_pixels, self.budget_s)
         except (OSError, ValueError) as error:
             _end(process)
             if late.is_set():
                 detail = f"the image takes more than {self.budget_s:g} s to decode (fetch.decode_s)"
                 raise TaskError("too_large", detail) from None
-            raise TaskError("undecodable", "the image ends the process that decodes it") from error
+            # The process may have ended for another reason: only an image that ends every process is at fault.
+            raise TaskError("undecodable", "the image ends the process that decodes it", transient=True) from error
         except BaseException:
             _end(process)
             raise
@@ -104,7 +130,7 @@ def _started() -> subprocess.Popen[bytes]:
     timer = threading.Timer(_START_S, process.kill)
     timer.start()
     try:
-        _asked(process, b"", 1)  # starting up does not count as decoding
+        _asked(process, b"", 1, _START_S)  # starting up does not count as decoding
     except (OSError, ValueError) as error:
         _end(process)
         raise TaskError("model_failed", "the process that decodes images does not start", transient=True) from error
@@ -113,11 +139,13 @@ def _started() -> subprocess.Popen[bytes]:
     return process
 
 
-def _asked(process: subprocess.Popen[bytes], data: bytes, max_pixels: int) -> tuple[dict[str, Any], bytes]:
+def _asked(
+    process: subprocess.Popen[bytes], data: bytes, max_pixels: int, budget_s: float
+) -> tuple[dict[str, Any], bytes]:
     requests, answers = process.stdin, process.stdout
     if requests is None or answers is None:
         raise ValueError("the process has no pipes")
-    requests.write(REQUEST.pack(len(data), max_pixels))
+    requests.write(REQUEST.pack(len(data), max_pixels, budget_s))
     requests.write(data)
     requests.flush()
     fields: dict[str, Any] = json.loads(answers.readline())

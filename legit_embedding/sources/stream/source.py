@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis.exceptions import RedisError
 
 from legit_embedding.dead_letter.bury import DeadLetter
-from legit_embedding.pipeline.protocols import Caller, HandedOver, SourceStats
+from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.redis_io.connection import Backoff, Link, explain, public_url
 from legit_embedding.redis_io.health import Health, Outage
 from legit_embedding.redis_io.tasks import run_until
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.errors import GivenBackError, TaskError
+    from legit_embedding.pipeline.caller import Caller, HandedOver
     from legit_embedding.wire.messages import Origin, Written
     from legit_embedding.wire.stream_entry import Entry
 

@@ -12,7 +12,7 @@ from legit_embedding.engine.engine import Engine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from legit_embedding.engine.device.base import CpuDevice
+    from legit_embedding.engine.device.cpu import CpuDevice
     from tests.unit.engine.backends import Model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legit_embedding.engine.device.base import CpuDevice, CpuPending
+from legit_embedding.engine.device.cpu import CpuDevice, CpuPending
 
 if TYPE_CHECKING:
     from collections.abc import Callable

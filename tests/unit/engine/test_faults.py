@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from legit_embedding.engine import recovery
-from legit_embedding.engine.device.base import CpuDevice
+from legit_embedding.engine.device.cpu import CpuDevice
 from legit_embedding.engine.recovery import RETRY_DELAYS_S, DeviceLostError
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
 from tests.unit.engine.devices import BrokenDevice

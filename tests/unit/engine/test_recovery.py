@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from legit_embedding.engine.device.base import CpuDevice
+from legit_embedding.engine.device.cpu import CpuDevice
 from legit_embedding.engine.recovery import Fault, diagnose, is_lost
 from legit_embedding.errors import ConfigError
 from tests.unit.engine.devices import BrokenDevice

@@ -14,7 +14,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.models.encoders import BpeEncoder
 from legit_embedding.models.open_clip import OpenClipModel
 from legit_embedding.models.registry import Registry
-from tests.texts import texts
+from tests.texts import texts, words
 from tests.unit.models.open_clips import add_models
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ ODD = [
     "it's they're we've",
     "<end_of_text> and more <start_of_text>",
     "</s> <pad> <eos>",
+    "one <bos> within",
     "punctuation_only ... !!! ???",
     "word " * 200,
     "supercalifragilistic" * 30,
@@ -138,8 +139,8 @@ def test_what_a_tokenizer_remembers_of_words_is_bounded(monkeypatch: pytest.Monk
     monkeypatch.setattr("legit_embedding.models.encoders._WORDS", 50)
     tokenizer = open_clip.tokenizer.SimpleTokenizer()
     encoder = BpeEncoder(tokenizer)
-    for number in range(40):
-        encoder([f"unseen{number} words{number}"])
+    for word in sorted({word.lower() for word in words() if word.isalpha()})[:200]:
+        encoder([word])
         assert len(tokenizer.cache) <= 60
     assert encoder(["a <end_of_text> b"])[0] == [49406, *tokenizer.encode("a <end_of_text> b"), 49407]
 

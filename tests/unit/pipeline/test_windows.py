@@ -15,8 +15,8 @@ from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.models.backend import Prepared
 from legit_embedding.models.null import expected
 from legit_embedding.models.registry import Registry
+from legit_embedding.pipeline.caller import OnOutcome
 from legit_embedding.pipeline.job import Job
-from legit_embedding.pipeline.protocols import OnOutcome
 from legit_embedding.pipeline.windows import Windows
 from legit_embedding.wire.messages import Origin, TaskObject
 

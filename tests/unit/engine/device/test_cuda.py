@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from legit_embedding.engine.device.base import Device, open_device
+from legit_embedding.engine.device.open import open_device
 from legit_embedding.errors import ConfigError
 from tests.unit.engine.backends import LIMIT_S, Item, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from legit_embedding.engine.device.base import Device
     from legit_embedding.engine.engine import Engine
 
 pytestmark = [

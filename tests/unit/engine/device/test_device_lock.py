@@ -9,8 +9,8 @@ import tempfile
 
 import pytest
 
-from legit_embedding.engine.device.base import CpuDevice
 from legit_embedding.engine.device.choice import Choice
+from legit_embedding.engine.device.cpu import CpuDevice
 from legit_embedding.errors import ConfigError
 from tests.unit.engine.backends import Model
 

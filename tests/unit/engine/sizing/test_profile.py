@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from legit_embedding.engine.batching.packer import MAX_ITEMS
-from legit_embedding.engine.device.base import CpuDevice
+from legit_embedding.engine.device.cpu import CpuDevice
 from legit_embedding.engine.sizing.cost_model import Line
 from legit_embedding.engine.sizing.profile import BATCH_S, Plan, Point, batch_cost, make_plan, run, survey
 from tests.unit.engine.backends import Model

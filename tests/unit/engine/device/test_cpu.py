@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from legit_embedding.engine.device.base import CpuDevice, open_device
+from legit_embedding.engine.device.cpu import CpuDevice
+from legit_embedding.engine.device.open import open_device
 from legit_embedding.errors import ConfigError
 from tests.unit.engine.backends import LIMIT_S
 from tests.waiting import wait_for
