@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from legit_embedding.errors import GivenBackError
+    from legit_embedding.pipeline.caller import Caller, HandedOver
     from legit_embedding.pipeline.pipeline import Pipeline
-    from legit_embedding.pipeline.protocols import Caller, HandedOver, Source
+    from legit_embedding.pipeline.protocols import Source
     from legit_embedding.redis_io.health import Health
     from legit_embedding.wire.messages import Written
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
     from legit_embedding.encoding import decode_embedding, encode_embedding
     from legit_embedding.models.backend import Backend, Prepared, Recipe
-    from legit_embedding.pipeline.protocols import Caller, Processor, Source
+    from legit_embedding.pipeline.caller import Caller
+    from legit_embedding.pipeline.protocols import Processor, Source
     from legit_embedding.wire.messages import TaskObject
 
 __version__ = "0.1.0"
@@ -42,7 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Backend": "legit_embedding.models.backend",
-    "Caller": "legit_embedding.pipeline.protocols",
+    "Caller": "legit_embedding.pipeline.caller",
     "Prepared": "legit_embedding.models.backend",
     "Processor": "legit_embedding.pipeline.protocols",
     "Recipe": "legit_embedding.models.backend",
