@@ -10,19 +10,19 @@ from celery import Celery
 
 from legit_embedding.config import get_settings
 from legit_embedding.errors import ConfigError
+from legit_embedding.redis_io.celery_settings import celery_settings
 
 if TYPE_CHECKING:
     from celery.app.utils import Settings
 
 CONFIG_MODULE_VARIABLE = "CELERY_CONFIG_MODULE"
 DEFAULT_CONFIG_MODULE = "celeryconfig"
+MERGED = frozenset({"broker_transport_options", "result_backend_transport_options"})
 WORKER_STEPS = ("legit_embedding.pool.stream_step:StreamStep", "legit_embedding.pool.suitable:SuitablePool")
 
 
-def _defaults(redis_url: str) -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     return {
-        "broker_url": redis_url,
-        "result_backend": redis_url,
         "task_default_queue": "embedding",
         "task_serializer": "json",
         "result_serializer": "json",
@@ -59,9 +59,14 @@ def make_app() -> Celery:
     module = _config_module()
     if module is not None:
         app.config_from_object(module)
-    defaults = _defaults(get_settings().redis_url)
+    address = get_settings().redis
 
     def put_below_the_profile(source: Settings, **_: object) -> None:
+        ours = celery_settings(address, source)
+        # What the profile says of our broker is merged, and must not hide what the address needs.
+        for name in MERGED & ours.keys():
+            source[name] = ours.pop(name)
+        defaults = _defaults() | ours
         source.maps.insert(-1, defaults)  # above Celery's own; `add_defaults` would put them above the profile's too
 
     app.on_after_configure.connect(put_below_the_profile, weak=False)

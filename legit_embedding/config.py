@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.config import KINDS, Kind, ModelConfig, default_model
+from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.wire.messages import MAX_METADATA_BYTES
 from legit_embedding.wire.reserved import is_reserved
 
@@ -242,6 +243,17 @@ class Settings(BaseSettings):
     """The HTTP port for health and metrics."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """What the worker says about itself."""
+
+    @property
+    def redis(self) -> RedisAddress:
+        """Where `redis_url` leads."""
+        return RedisAddress.of(self.redis_url)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_served(cls, url: str) -> str:
+        RedisAddress.of(url)
+        return url
 
     @field_validator("models")
     @classmethod

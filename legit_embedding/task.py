@@ -16,6 +16,7 @@ from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from legit_embedding import process
+from legit_embedding.broker import reserved_queues  # noqa: F401 - queues are reserved as soon as a worker knows them
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.pipeline.caller import HandedOver
 from legit_embedding.pool.greenlets import current_owner, wait_for

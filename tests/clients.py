@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import redis
 from celery import Celery
 
+from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.redis_io.celery_settings import celery_settings
+from legit_embedding.redis_io.client import make_client
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -79,3 +82,19 @@ class Client:
             return found if set(task_ids) <= set(found) else None
 
         return wait_for(answered, timeout, f"{len(task_ids)} task ids answered in {stream}", interval=0.1)
+
+
+class AddressedClient(Client):
+    """A producer and consumer that takes every address that ``redis_url`` takes."""
+
+    def __init__(self, redis_url: str) -> None:
+        address = RedisAddress.of(redis_url)
+        self.app = Celery("producer", set_as_current=False)
+        self.app.conf.task_default_queue = "embedding"
+        self.app.conf.update(celery_settings(address, self.app.conf))
+        self.redis = make_client(address, 5, retries=3)
+
+    def close(self) -> None:
+        """As `Client.close`, and the connections to Sentinels."""
+        super().close()
+        self.redis.close()

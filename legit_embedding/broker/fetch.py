@@ -10,6 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import virtual
+from redis.exceptions import ReadOnlyError
 
 from legit_embedding.broker.envelope import MalformedError, parse_envelope, tag_of
 from legit_embedding.errors import in_one_line
@@ -124,6 +125,9 @@ class MessageFetcher:
             channel.client.connection.disconnect()
             raise
         except channel.ResponseError as error:
+            if isinstance(error, ReadOnlyError):
+                # A failover has made a replica of this server: the next question goes to where its name leads by then.
+                channel.client.connection.disconnect()
             self._pause(error)
             raise Empty from None
         finally:
@@ -176,14 +180,11 @@ class MessageFetcher:
             if is_noted and is_kept:
                 self._to_drop.append(tag_of(item))
             return None
-        if not is_noted:
-            # The server's reader of JSON is the stricter one.
-            reason = MalformedError("it is nested too deep, or holds what Redis cannot read")
-            self._malformed.refuse_item(queue, item, reason)
-            return None
         tag = message["properties"]["delivery_tag"]
-        virtual.QoS.append(self._channel.qos, None, tag)
-        self._noted.add(tag)
+        if is_noted:
+            virtual.QoS.append(self._channel.qos, None, tag)
+            self._noted.add(tag)
+        # Otherwise Redis's reader of JSON is the stricter one (half a surrogate pair, say), and kombu makes the note.
         self._ordinary.took(message, tag)
         return message, queue, item
 

@@ -12,6 +12,7 @@ from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.state import maybe_shutdown
 from kombu.transport import redis as redis_transport
+from redis.exceptions import ReadOnlyError
 
 from legit_embedding import process
 from legit_embedding.broker.acks import run_ready_acknowledgements
@@ -61,7 +62,7 @@ class BrokerStep(bootsteps.StartStopStep):
         settings = process.settings()
         consumes = settings.streams.consume
         self._malformed = MalformedMessages(
-            parent, DeadMessages(settings.redis_url, settings.streams.dead_letter) if consumes else None
+            parent, DeadMessages(settings.redis, settings.streams.dead_letter) if consumes else None
         )
         # Whatever the broker refuses may be allowed a moment later: no error reply ends the worker.
         parent.app.conf.broker_channel_error_retry = True
@@ -136,6 +137,8 @@ class BrokerStep(bootsteps.StartStopStep):
         """The server refuses for the moment; what is settled is not forgotten."""
         self._refused += 1
         self._settling.failed(explain(error))
+        if isinstance(error, ReadOnlyError) and self._channel is not None:
+            self._channel.pool.disconnect(inuse_connections=False)  # a failover has made a replica of that server
         if self._consumer.hub is not None and not self._is_settling_soon:
             self._is_settling_soon = True
             self._consumer.hub.call_later(self._backoff.delay(self._refused), self.settle_done)

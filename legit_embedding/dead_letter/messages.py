@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import redis
+from legit_embedding.redis_io.client import make_client
+
+if TYPE_CHECKING:
+    import redis
+
+    from legit_embedding.redis_io.address import RedisAddress
 
 MALFORMED = "malformed_message"
 """The ``dead_reason`` of a message that cannot be a task."""
@@ -19,12 +25,12 @@ class DeadMessages:
     """Adds messages to the dead letter stream.
 
     Args:
-        url: the server with the streams.
+        address: the server with the streams.
         stream: the dead letter's key.
     """
 
-    def __init__(self, url: str, stream: str) -> None:
-        self._url = url
+    def __init__(self, address: RedisAddress, stream: str) -> None:
+        self._address = address
         self._stream = stream
 
     def keep(self, queue: str, message: str, why: str, tag: str) -> None:
@@ -52,7 +58,7 @@ class DeadMessages:
 
     @cached_property
     def _client(self) -> redis.Redis:
-        return redis.Redis.from_url(self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+        return make_client(self._address, TIMEOUT_S)
 
 
 def _wire(value: str | int) -> bytes:

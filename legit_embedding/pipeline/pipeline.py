@@ -82,7 +82,7 @@ class Pipeline:
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
         handoffs = HandOffDirectory(settings.handoff_dir)
-        self.writer = StreamWriter(settings.streams, settings.redis_url, worker, on_room=self._room_for_all)
+        self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
         self.processor: Processor = HandOffProcessor(handoffs) if prep_only else Windows(self._engine(on_fatal))
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         most = settings.engine.max_in_flight

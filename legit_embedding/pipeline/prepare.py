@@ -88,7 +88,9 @@ class Preparation:
         alive = [(job, text) for job, text in texts if self._still_wanted(job)]
         prompts = [job.work.prompt_name if isinstance(job.work, TaskObject) else None for job, _ in alive]
         try:
-            prepared = recipe.texts([text for _, text in alive], prompts if any(prompts) else ())
+            # Recipes of others may know no prompts.
+            named = (prompts,) if any(prompts) else ()
+            prepared = recipe.texts([text for _, text in alive], *named)
             if len(prepared) != len(alive):
                 message = f"the recipe made {len(prepared)} items of {len(alive)} texts"
                 raise ValueError(message)  # noqa: TRY301 - as if the recipe had

@@ -37,4 +37,4 @@ class StreamStep(bootsteps.StartStopStep):
 def stream_source(pipeline: Pipeline) -> StreamSource:
     """The task stream as a source of this pipeline."""
     settings = pipeline.settings
-    return StreamSource(settings.streams, settings.redis_url, pipeline.worker, pipeline)
+    return StreamSource(settings.streams, settings.redis, pipeline.worker, pipeline)

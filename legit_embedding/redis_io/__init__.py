@@ -1,1 +1,1 @@
-"""Connections to Redis-compatible servers."""
+"""Connections to Redis: one address, read once, from which every client is made."""

@@ -7,15 +7,13 @@ import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from hiredis import pack_command
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from legit_embedding.errors import in_one_line
+from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.redis_io.client import make_async_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
     Argument = bytes | str | int
     Command = Sequence["Argument | Packed"]
-
-CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +85,13 @@ class Link:
     A failed call is not repeated here: whoever calls knows whether that is safe.
 
     Args:
-        url: the server. Query options of redis-py are honoured.
+        url: the server.
         timeout_s: how long the server may take to answer; the url's own ``socket_timeout`` wins.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._pool: ConnectionPool = ConnectionPool.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        # Replies are bytes here, whatever the url asks for.
-        self._pool.connection_kwargs["decode_responses"] = False
-        self.timeout_s: float = self._pool.connection_kwargs.get("socket_timeout") or timeout_s
+    def __init__(self, url: str | RedisAddress, timeout_s: float) -> None:
+        self._pool = make_async_pool(RedisAddress.of(url), timeout_s)
+        self.timeout_s: float = self._pool.connection_kwargs["socket_timeout"]
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[Connection]:
@@ -169,12 +157,3 @@ def explain(error: BaseException) -> str:
     if isinstance(error, NoPermissionError):
         return f"NOPERM {error}"  # redis-py keeps the first word of an error that it has a class for
     return in_one_line(error, named=False)
-
-
-def public_url(url: str) -> str:
-    """The server's address without user, password and options: fit for a log."""
-    parts = urlsplit(url)
-    if parts.hostname is None:
-        return f"{parts.scheme}://{parts.path}"
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path}"

@@ -10,7 +10,8 @@ from threading import Event as ThreadEvent
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.redis_io.connection import Backoff, Link, public_url
+from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.redis_io.connection import Backoff, Link
 from legit_embedding.redis_io.health import Health
 from legit_embedding.redis_io.tasks import end, run_until
 from legit_embedding.sinks.answer import Answer, Recipient
@@ -55,7 +56,7 @@ class StreamWriter:
     def __init__(
         self,
         config: StreamConfig,
-        url: str,
+        url: str | RedisAddress,
         worker: str,
         *,
         on_room: Callable[[], None] | None = None,
@@ -63,7 +64,7 @@ class StreamWriter:
         timeout_s: float = 10.0,
         backoff: Backoff | None = None,
     ) -> None:
-        self._url = url
+        self._address = RedisAddress.of(url)
         self._on_room = on_room
         self._limits = limits or Limits()
         self._timeout_s = timeout_s
@@ -71,7 +72,7 @@ class StreamWriter:
         self._counters = Counters()
         self._room = Room(config, self._tell_room)
         self._committer = Committer(
-            config, worker, public_url(url), self._counters, backoff or Backoff(), self._release, self._room.wrote
+            config, worker, self._address.public, self._counters, backoff or Backoff(), self._release, self._room.wrote
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = ThreadEvent()
@@ -151,7 +152,7 @@ class StreamWriter:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._turns.set()
-        link = Link(self._url, self._timeout_s)
+        link = Link(self._address, self._timeout_s)
         flights: set[asyncio.Task[Any]] = set()
         try:
             running = (self._send(link, flights), self._room.watch(link))

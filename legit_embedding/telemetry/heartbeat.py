@@ -8,13 +8,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from legit_embedding.errors import ConfigError
-from legit_embedding.redis_io.connection import explain, public_url
+from legit_embedding.redis_io.client import make_client
+from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
 from legit_embedding.telemetry.health import STALL_S, is_stuck, problems
 from legit_embedding.telemetry.http import TelemetryServer
@@ -61,17 +59,11 @@ class Heartbeat:
         self._exclusive = exclusive
         self._on_fatal = on_fatal
         self._stall_s = stall_s
-        self._client = redis.Redis.from_url(
-            settings.redis_url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._client = make_client(settings.redis, TIMEOUT_S)
         self._claim = IdentityLock(self._client, pipeline.worker)
         self._publisher = Publisher(self._client, pipeline)
         self._interval_s = settings.telemetry.interval_s
-        self._outage = Outage(f"telemetry to {public_url(settings.redis_url)}")
+        self._outage = Outage(f"telemetry to {settings.redis.public}")
         self._is_ours = self._was_ours = False
         self._denied_since: float | None = None
         self._published: State | None = None

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[2] / "legit_embedding"
 FLOORS = [
     {"errors", "encoding"},
     {"wire", "models.config"},
-    {"config"},
     {"redis_io"},
+    {"config"},
     {"prep"},
     {"models"},
     {"engine"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from legit_embedding.cli.shared.connection import address, connected
+from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
 from legit_embedding.cli.shared.terminal import console, print_json
 from legit_embedding.cli.streams.glance import glance, result_streams
@@ -53,7 +53,7 @@ def streams(more: tuple[str, ...], interval: float, watch: bool, as_json: bool) 
     settings = load_settings()
     names = result_streams(settings.streams, more)
     with connected(settings) as client:
-        meter = Meter(address(client))
+        meter = Meter(settings.redis.public)
 
         def look() -> Glance:
             return glance(client, settings.streams, names)

@@ -9,7 +9,7 @@ import click
 from rich.console import Group
 from rich.text import Text
 
-from legit_embedding.cli.shared.connection import address, connected
+from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
 from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate, size, table
 from legit_embedding.cli.streams.glance import glance
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from legit_embedding.cli.workers.fleet import Fleet, Shown
-    from legit_embedding.config import StreamConfig
+    from legit_embedding.config import Settings
 
 STYLES = {"running": "green", "starting": "yellow", "stopping": "yellow", "unhealthy": "bold red"}
 
@@ -71,7 +71,7 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
     with connected(settings) as client:
 
         def scene() -> Scene:
-            return _scene(client, settings.streams, names, queues)
+            return _scene(client, settings, names, queues)
 
         if not once:
             keep_watching(scene, interval, board, as_json=as_json)
@@ -81,16 +81,17 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
             console().print(board(scene()))
 
 
-def _scene(client: redis.Redis, streams: StreamConfig, names: Collection[str], queues: Collection[str]) -> Scene:
+def _scene(client: redis.Redis, settings: Settings, names: Collection[str], queues: Collection[str]) -> Scene:
     fleet = _only(look(client), names)
-    tasks = glance(client, streams, []).tasks
+    tasks = glance(client, settings.streams, []).tasks
     lag = tasks.length if tasks.group is None else (tasks.group.lag or 0)
     waiting = lag + sum(int(client.llen(queue)) for queue in queues)
     in_flight = sum(worker.in_flight for worker in fleet.workers)
     speed = sum(worker.items_per_s for worker in fleet.workers)
     left = waiting + in_flight
     empty_in = 0.0 if not left else round(left / speed, 1) if speed else None
-    return Scene(address(client), fleet.at, round(speed, 2), waiting, in_flight, empty_in, fleet.workers, fleet.lost)
+    server = settings.redis.public
+    return Scene(server, fleet.at, round(speed, 2), waiting, in_flight, empty_in, fleet.workers, fleet.lost)
 
 
 def _only(fleet: Fleet, names: Collection[str]) -> Fleet:

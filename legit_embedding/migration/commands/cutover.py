@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from legit_embedding.cli.shared.connection import address, connected
+from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.terminal import UNKNOWN, console, print_json, table
 from legit_embedding.config import load_settings
 from legit_embedding.migration.cutover.plan import SHADOW_STREAM, Plan, Scope
@@ -127,7 +127,9 @@ def _store(settings: Settings) -> Iterator[PlanStore]:
         try:
             yield PlanStore(client)
         except ValueError as error:
-            message = f"the key {KEY} on {address(client)} holds no plan ({error}); producers go by the last one known"
+            message = (
+                f"the key {KEY} on {settings.redis.public} holds no plan ({error}); producers go by the last one known"
+            )
             raise click.ClickException(message) from error
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import redis
 from rich.text import Text
 
 from legit_embedding.cli.shared.ages import age
-from legit_embedding.cli.shared.connection import CONNECT_TIMEOUT_S, TIMEOUT_S, address
+from legit_embedding.cli.shared.connection import client
 from legit_embedding.cli.shared.terminal import console, print_json, printable, table
 from legit_embedding.config import load_settings
-from legit_embedding.errors import ConfigError
 from legit_embedding.migration.checks import LOCAL, ON_BROKER, ON_REDIS, examine
 from legit_embedding.migration.checks.deployment import Deployment
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from legit_embedding.config import Settings
     from legit_embedding.migration.checks.finding import Finding, Level
 
 NAMES = [*LOCAL, *ON_REDIS, *ON_BROKER]
@@ -46,11 +43,11 @@ def doctor(
     code is 1 when a check says fail; one that says warn may be as you want it.
     """
     settings = load_settings()
-    with _client(settings) as client:
+    with client(settings) as redis:  # whether it reaches the server is a finding
         deployment = Deployment(
             settings,
-            client,
-            address(client),
+            redis,
+            settings.redis.public,
             _app(),
             longest_task_s=longest_task,
             inspect_s=timeout,
@@ -62,16 +59,6 @@ def doctor(
     if failed:
         message = f"to mend: {', '.join(failed)}"
         raise click.ClickException(message)
-
-
-def _client(settings: Settings) -> redis.Redis:
-    """A client that has not reached the server yet: whether it does is a finding."""
-    options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S, "protocol": 2}
-    try:
-        return redis.Redis.from_url(settings.redis_url, **options)
-    except ValueError:
-        message = "redis_url: not an address like redis://host:6379/0"
-        raise ConfigError(message) from None
 
 
 def _app() -> Celery:

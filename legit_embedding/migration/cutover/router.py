@@ -43,7 +43,7 @@ class Cutover:
         self.old_queue = old_queue
         self.new_queue = new_queue
         self._settings = settings or get_settings()
-        self._plan = plan or LastKnown(PlanStore.at(self._settings.redis_url).read)
+        self._plan = plan or LastKnown(PlanStore.at(self._settings.redis).read)
         self._copier = Copier(lambda: app_of(self), new_queue)
         after_task_publish.connect(self._published)
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from legit_embedding.migration.cutover.plan import Plan
+from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.redis_io.client import make_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,9 @@ class PlanStore:
         self._client = client
 
     @classmethod
-    def at(cls, url: str) -> PlanStore:
+    def at(cls, address: RedisAddress | str) -> PlanStore:
         """The store as a producer uses it: impatient. Connects when it is first read."""
-        retry = Retry(NoBackoff(), 0)
-        return cls(redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=retry))
+        return cls(make_client(RedisAddress.of(address), TIMEOUT_S))
 
     def read(self) -> Plan:
         """The plan; the default one where there is none.

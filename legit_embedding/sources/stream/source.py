@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 
 from legit_embedding.dead_letter.bury import DeadLetter
 from legit_embedding.pipeline.protocols import SourceStats
-from legit_embedding.redis_io.connection import Backoff, Link, explain, public_url
+from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.redis_io.connection import Backoff, Link, explain
 from legit_embedding.redis_io.health import Health, Outage
 from legit_embedding.redis_io.tasks import run_until
 from legit_embedding.sources.stream.group import Group
@@ -93,7 +94,7 @@ class StreamSource:
     def __init__(
         self,
         config: StreamConfig,
-        url: str,
+        url: str | RedisAddress,
         consumer: str,
         taker: Taker,
         *,
@@ -102,14 +103,14 @@ class StreamSource:
     ) -> None:
         self._config = config
         self._taker = taker
-        self._url = url
+        self._address = RedisAddress.of(url)
         self._consumer = consumer
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
         self._in_flight = InFlightEntries(self._submit, taker.room)
         self._retries = Retries(config.max_deliveries)
         self._dead_letter = DeadLetter(config, consumer)
-        self._outage = Outage(f"the task stream {config.tasks!r} at {public_url(url)}")
+        self._outage = Outage(f"the task stream {config.tasks!r} at {self._address.public}")
         self._death: Health | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = Event()
@@ -217,7 +218,7 @@ class StreamSource:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._turns.set()
-        link = Link(self._url, self._timeout_s)
+        link = Link(self._address, self._timeout_s)
         attempt = 0
         try:
             while not self._closing.is_set():

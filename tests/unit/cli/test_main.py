@@ -101,7 +101,7 @@ def test_an_absent_server_is_one_line_without_the_password(command: tuple[str, .
 )
 def test_a_bad_address_is_one_line_that_repeats_none_of_it(url: str) -> None:
     failure = Cli(REDIS_URL=url).failure("streams")
-    assert failure.startswith("redis_url: not an address like redis://user:password@host:6379/0")
+    assert failure.startswith("redis_url: ")
     assert "sec" not in failure
     assert "ret" not in failure
 

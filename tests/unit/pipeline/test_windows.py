@@ -115,6 +115,7 @@ def test_a_cancelled_job_is_answered_once(start: Any) -> None:
     assert taken.over.wait(20)
     assert engine.drain(20)
     assert [outcome.code for outcome in taken.ended] == ["revoked"]
+    assert engine.stats().models["null"].items == 0, "and costs the device nothing"
 
 
 def test_a_job_whose_deadline_passes_while_it_waits_expires_once(start: Any) -> None:

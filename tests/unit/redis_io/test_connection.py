@@ -1,26 +1,8 @@
 from __future__ import annotations
 
-from threading import Event
-
-import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from legit_embedding.redis_io.connection import Backoff, explain, public_url, wait_until_reachable
-from tests.servers import free_port
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://user:secret@host:6380/3?password=secret", "redis://host:6380/3"),
-        ("rediss://:secret@host", "rediss://host:6379"),
-        ("redis://[::1]:7000/0", "redis://[::1]:7000/0"),
-        ("unix://user:secret@/run/redis.sock?db=1", "unix:///run/redis.sock"),
-        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-    ],
-)
-def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert public_url(url) == shown
+from legit_embedding.redis_io.connection import Backoff, explain
 
 
 def test_waits_grow_to_the_cap_and_are_jittered() -> None:
@@ -35,16 +17,3 @@ def test_waits_grow_to_the_cap_and_are_jittered() -> None:
 def test_an_error_without_a_text_is_named() -> None:
     assert explain(RedisTimeoutError()) == "TimeoutError"
     assert explain(ValueError("one\n line")) == "one line"
-
-
-def test_waiting_for_redis_ends_when_told_to_stop() -> None:
-    stop, said = Event(), []
-
-    def say(sentence: str) -> None:
-        said.append(sentence)
-        stop.set()
-
-    assert wait_until_reachable(f"redis://:secret@127.0.0.1:{free_port()}/0", stop, say) is False
-    assert len(said) == 1
-    assert "waiting for Redis at redis://127.0.0.1" in said[0]
-    assert "secret" not in said[0]

@@ -1,0 +1,165 @@
+"""Where Redis is and how to get in, read once from ``redis_url``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from legit_embedding.redis_io.options import Options, read_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REDIS_PORT, SENTINEL_PORT = 6379, 26379
+SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "sentinel": "sentinel"}
+"""Each scheme that an address may have, Celery's own for a socket among them."""
+
+NO_ADDRESS = (
+    "not an address like redis://user:password@host:6379/0, rediss://, unix:///path or sentinel:// "
+    "(in a password write / ? # @ as %2F %3F %23 %40)"
+)
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]*))(?::(?P<port>\d{1,5}))?", re.ASCII)
+
+Host = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """One Redis server, or the one that Sentinels say is the master.
+
+    Secrets are in none of its texts: neither in `public` nor in its representation.
+    """
+
+    hosts: tuple[Host, ...] = ()
+    """The server, or the Sentinels; empty for a socket."""
+    path: str = ""
+    """The socket's file."""
+    service: str = ""
+    """The master's name, which the Sentinels know; empty without them."""
+    db: int = 0
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    tls: Mapping[str, Any] | None = field(default=None, repr=False)
+    """redis-py's own ``ssl_`` options; None without TLS."""
+    connection: Mapping[str, Any] = field(default_factory=dict)
+    """redis-py's options of a connection that the address sets, ``socket_timeout`` among them."""
+    sentinel_username: str | None = field(default=None, repr=False)
+    sentinel_password: str | None = field(default=None, repr=False)
+    min_other_sentinels: int = 0
+
+    @classmethod
+    def of(cls, url: str | RedisAddress) -> RedisAddress:
+        """Read an address; one that has been read stays what it is.
+
+        Raises:
+            ValueError: it cannot be served. The sentence repeats nothing of it but names of options: the rest may be
+                a password in the wrong place.
+        """
+        return url if isinstance(url, RedisAddress) else _read(url)
+
+    @property
+    def public(self) -> str:
+        """The address without user, password and options: fit for a log."""
+        if self.path:
+            return f"unix://{self.path}"
+        hosts = ",".join(map(_shown, self.hosts))
+        if self.service:
+            return f"sentinel://{hosts}/{self.db}?service={self.service}"
+        return f"{'redis' if self.tls is None else 'rediss'}://{hosts}/{self.db}"
+
+
+@cache
+def _read(url: str) -> RedisAddress:
+    text = url.strip()
+    if not text.isprintable():
+        raise ValueError(NO_ADDRESS)
+    if not (text.lower().startswith("sentinel://") and ";" in text):
+        return _read_one(text)
+    # Celery's spelling of several Sentinels: whole addresses with a semicolon between them.
+    text, mark, query = text.partition("?")
+    address, *others = [_read_one(f"{each}{mark}{query}") for each in text.split(";")]
+    if any(replace(other, hosts=address.hosts) != address for other in others):
+        raise ValueError("the addresses of a list of Sentinels must differ in nothing but host and port")
+    return replace(address, hosts=tuple(host for each in (address, *others) for host in each.hosts))
+
+
+def _read_one(url: str) -> RedisAddress:
+    scheme, _, rest = url.partition("://")
+    kind = SCHEMES.get(scheme.lower())
+    if kind is None or "://" not in url:
+        raise ValueError(NO_ADDRESS)
+    try:
+        parts = urlsplit(f"{kind}://{rest}")
+    except ValueError:  # unbalanced brackets
+        raise ValueError(NO_ADDRESS) from None
+    # A password's bare `/`, `?` or `#` ends the host too early, and would show up in an error as a host.
+    if parts.fragment or (kind != "unix" and any("@" in part for part in (parts.path, parts.query))):
+        raise ValueError(NO_ADDRESS)
+    options = read_options(parts.query)
+    _check_options(kind, options)
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = userinfo.partition(":")
+    return RedisAddress(
+        hosts=() if kind == "unix" else _hosts(kind, hosts),
+        path=_path(parts, hosts) if kind == "unix" else "",
+        service=options.service,
+        db=_database(parts.path if kind != "unix" else "", options.db),
+        username=options.username or unquote(username) or None,
+        password=options.password or unquote(password) or None,
+        tls=options.tls if kind == "rediss" or options.tls else None,
+        connection=options.connection,
+        sentinel_username=options.sentinel_username or None,
+        sentinel_password=options.sentinel_password or None,
+        min_other_sentinels=options.min_other_sentinels,
+    )
+
+
+def _check_options(kind: str, options: Options) -> None:
+    if options.tls and kind not in {"rediss", "sentinel"}:
+        message = f"{next(iter(options.tls))} needs a rediss:// address"
+        raise ValueError(message)
+    if kind == "sentinel" and not options.service:
+        raise ValueError("a sentinel:// address needs the master's name: sentinel://host:26379/0?service=NAME")
+    if kind != "sentinel" and options.of_sentinel:
+        message = f"{options.of_sentinel} needs a sentinel:// address"
+        raise ValueError(message)
+
+
+def _hosts(kind: str, text: str) -> tuple[Host, ...]:
+    default = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
+    hosts = text.split(",") if kind == "sentinel" else [text]
+    if len(hosts) > 1 and not all(each.strip() for each in hosts):
+        raise ValueError("an empty host stands between the commas")
+    return tuple(_host(each, default) for each in hosts)
+
+
+def _host(text: str, default: int) -> Host:
+    found = _HOST.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(NO_ADDRESS)
+    port = default if found["port"] is None else int(found["port"])
+    if not 0 < port < 1 << 16:
+        raise ValueError("the port must be a number from 1 to 65535")
+    return found["v6"] or found["name"] or "localhost", port
+
+
+def _path(parts: SplitResult, host: str) -> str:
+    path = unquote(parts.path)
+    if host or not path.strip("/"):
+        raise ValueError("a socket needs its absolute path: unix:///run/redis.sock?db=0")
+    return path
+
+
+def _database(path: str, option: str) -> int:
+    text = option or unquote(path).strip("/")
+    if text and not (text.isascii() and text.isdigit()):
+        raise ValueError("the database must be a number, as in redis://host:6379/0")
+    return int(text or 0)
+
+
+def _shown(host: Host) -> str:
+    name, port = host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

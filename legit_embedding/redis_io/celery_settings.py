@@ -1,0 +1,111 @@
+"""An address in the words of Celery and kombu, whose grammar of URLs is another than redis-py's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from legit_embedding.redis_io.client import CONNECT_TIMEOUT_S, sentinel_options
+
+if TYPE_CHECKING:
+    from celery.app.utils import Settings
+
+    from legit_embedding.redis_io.address import RedisAddress
+
+SENTINEL_SOCKET_TIMEOUT_S = 10.0
+"""A master that is gone without a word must not be waited for: the Sentinels have another by then."""
+
+
+def celery_settings(address: RedisAddress, theirs: Settings) -> dict[str, Any]:
+    """What Celery has to be told to reach this address as its broker and its result backend.
+
+    A broker or a backend that the operator has chosen stays theirs, with all of its options. Options of theirs for
+    ours, ``visibility_timeout`` say, stand beside those that the address needs.
+
+    Args:
+        address: the server.
+        theirs: what the profile and the environment say.
+    """
+    settings: dict[str, Any] = {}
+    if not theirs.broker_url:
+        options = _broker_options(address) | (theirs.get("broker_transport_options") or {})
+        settings |= {"broker_url": _broker_url(address), "broker_transport_options": options}
+        if address.tls is not None:
+            settings["broker_use_ssl"] = _tls(address)
+    if not theirs.result_backend:
+        options = _sentinel_options(address) | (theirs.get("result_backend_transport_options") or {})
+        settings |= {"result_backend": _result_url(address), **_result_settings(address)}
+        settings["result_backend_transport_options"] = options
+    return settings
+
+
+def _broker_url(address: RedisAddress) -> str:
+    user = quote(address.username or "", safe="")
+    if address.password is not None:
+        user += ":" + quote(address.password, safe="")
+    return _url(address, user and f"{user}@")
+
+
+def _result_url(address: RedisAddress) -> str:
+    """Without a password, which Celery would show where there is more than one address."""
+    interval = {name: value for name, value in address.connection.items() if name == "health_check_interval"}
+    if not interval or address.service:
+        return _url(address)
+    url = _url(address)
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(interval)}"
+
+
+def _url(address: RedisAddress, user: str = "") -> str:
+    if address.path:
+        return f"redis+socket://{user}{quote(address.path)}?virtual_host={address.db}"
+    scheme = "sentinel" if address.service else "redis" if address.tls is None else "rediss"
+    hosts = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in address.hosts]
+    return ";".join(f"{scheme}://{user}{host}/{address.db}" for host in hosts)
+
+
+def _broker_options(address: RedisAddress) -> dict[str, Any]:
+    timeouts: dict[str, Any] = {}
+    if address.service:
+        timeouts = {"socket_timeout": SENTINEL_SOCKET_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+    return timeouts | dict(address.connection) | _sentinel_options(address)
+
+
+def _sentinel_options(address: RedisAddress) -> dict[str, Any]:
+    if not address.service:
+        return {}
+    return {
+        "master_name": address.service,
+        "min_other_sentinels": address.min_other_sentinels,
+        "sentinel_kwargs": sentinel_options(address),
+    }
+
+
+_RESULT_NAMES = {
+    "socket_timeout": "redis_socket_timeout",
+    "socket_connect_timeout": "redis_socket_connect_timeout",
+    "socket_keepalive": "redis_socket_keepalive",
+    "retry_on_timeout": "redis_retry_on_timeout",
+    "max_connections": "redis_max_connections",
+    "client_name": "redis_client_name",
+}
+
+
+def _result_settings(address: RedisAddress) -> dict[str, Any]:
+    settings = {_RESULT_NAMES[name]: value for name, value in address.connection.items() if name in _RESULT_NAMES}
+    if address.service:
+        settings.setdefault("redis_socket_timeout", SENTINEL_SOCKET_TIMEOUT_S)
+        settings.setdefault("redis_socket_connect_timeout", CONNECT_TIMEOUT_S)
+    if address.path:
+        settings.pop("redis_socket_keepalive", None)
+    if address.username is not None:
+        settings["redis_username"] = address.username
+    if address.password is not None:
+        settings["redis_password"] = address.password
+    if address.tls is not None:
+        settings["redis_backend_use_ssl"] = _tls(address)
+    return settings
+
+
+def _tls(address: RedisAddress) -> dict[str, Any]:
+    # Left out, Celery refuses it and kombu verifies nothing.
+    return {"ssl_cert_reqs": "required"} | dict(address.tls or {})

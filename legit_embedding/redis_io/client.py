@@ -1,0 +1,146 @@
+"""The one factory of Redis clients, for threads and for event loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis import asyncio as redis_asyncio
+from redis import sentinel
+from redis.asyncio import sentinel as async_sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.connection import UnixDomainSocketConnection
+from redis.exceptions import ReadOnlyError
+from redis.retry import Retry
+
+if TYPE_CHECKING:
+    from legit_embedding.redis_io.address import RedisAddress
+
+CONNECT_TIMEOUT_S = 5.0
+SENTINEL_TIMEOUT_S = 1.0
+"""How long one Sentinel may take to answer before the next one is asked."""
+SENTINEL_RETRIES = 1
+"""An idle connection may have gone stale; a Sentinel that is away costs no time, for the next one is asked."""
+
+
+def make_client(
+    address: RedisAddress, timeout_s: float, *, least_timeout_s: float = 0.0, retries: int = 0
+) -> redis.Redis:
+    """A client that has not connected yet; its replies are bytes.
+
+    Args:
+        address: the server; after a failover, its Sentinels say which one.
+        timeout_s: how long the server may take to answer; the address's own ``socket_timeout`` wins.
+        least_timeout_s: the timeout is never below this, for a client that blocks.
+        retries: how often a failed command is sent again. A repeated XADD would be a second task.
+    """
+    options = _options(address, timeout_s) | {"retry": Retry(NoBackoff(), retries)}
+    options["socket_timeout"] = max(options["socket_timeout"], least_timeout_s)
+    if address.service:
+        return _master(address, options)
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=_connection_class(address), **options))
+
+
+def make_async_pool(address: RedisAddress, timeout_s: float) -> redis_asyncio.ConnectionPool:
+    """A pool of connections for one event loop; nothing is connected yet, and nothing is sent twice.
+
+    Args:
+        address: as for `make_client`.
+        timeout_s: as for `make_client`.
+    """
+    options = _options(address, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    if address.service:
+        known = sentinel_options(address) | {"retry": AsyncRetry(NoBackoff(), SENTINEL_RETRIES)}
+        manager = async_sentinel.Sentinel(
+            address.hosts, min_other_sentinels=address.min_other_sentinels, sentinel_kwargs=known
+        )
+        is_tls = address.tls is not None
+        return _AsyncSentinelPool(address.service, manager, ssl=is_tls, **options)  # type: ignore[no-untyped-call]
+    kinds = redis_asyncio.UnixDomainSocketConnection, redis_asyncio.SSLConnection, redis_asyncio.Connection
+    chosen = kinds[0] if address.path else kinds[1] if address.tls is not None else kinds[2]
+    return redis_asyncio.ConnectionPool(connection_class=chosen, **options)
+
+
+def sentinel_options(address: RedisAddress) -> dict[str, Any]:
+    """redis-py's options of a client of one Sentinel, for threads."""
+    wanted = {
+        "retry": Retry(NoBackoff(), SENTINEL_RETRIES),
+        "socket_timeout": SENTINEL_TIMEOUT_S,
+        "socket_connect_timeout": SENTINEL_TIMEOUT_S,
+        "username": address.sentinel_username,
+        "password": address.sentinel_password,
+    }
+    tls = {} if address.tls is None else {"ssl": True, **address.tls}
+    return {name: value for name, value in wanted.items() if value is not None} | tls
+
+
+def _options(address: RedisAddress, timeout_s: float) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 2,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, CONNECT_TIMEOUT_S),
+        **address.connection,
+        **(address.tls or {}),
+    }
+    if address.path:
+        options["path"] = address.path
+        options.pop("socket_keepalive", None)
+    elif not address.service:
+        options["host"], options["port"] = address.hosts[0]
+    return options
+
+
+class _LeavesReplica:
+    """A connection to a server that has become a replica is dropped, so that the next command connects anew."""
+
+    def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's own
+        """As redis-py's."""
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except ReadOnlyError:
+            self.disconnect()  # type: ignore[attr-defined]
+            raise
+
+
+class _Connection(_LeavesReplica, redis.Connection):
+    pass
+
+
+class _TlsConnection(_LeavesReplica, redis.SSLConnection):
+    pass
+
+
+def _connection_class(address: RedisAddress) -> type[redis.connection.AbstractConnection]:
+    if address.path:
+        return UnixDomainSocketConnection
+    return _Connection if address.tls is None else _TlsConnection
+
+
+def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
+    known, least = sentinel_options(address), address.min_other_sentinels
+    manager = sentinel.Sentinel(address.hosts, min_other_sentinels=least, sentinel_kwargs=known)
+    is_tls = address.tls is not None
+    pool = _SentinelPool(address.service, manager, ssl=is_tls, **options)  # type: ignore[no-untyped-call]
+    return redis.Redis.from_pool(pool)
+
+
+class _SentinelPool(sentinel.SentinelConnectionPool):
+    """A pool that closes its connections to the Sentinels too."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            self.sentinel_manager.close()
+
+
+class _AsyncSentinelPool(async_sentinel.SentinelConnectionPool):
+    """A pool that closes its connections to the Sentinels too."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            await self.sentinel_manager.aclose()
