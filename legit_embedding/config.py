@@ -1,7 +1,8 @@
 """Settings: one TOML file, overridden from the environment.
 
-Every key of CONTRACT section 8 is here with its default. The file is ``legit.toml`` in the working directory, or the
-path in ``LEGIT_CONFIG``; any key can be overridden by ``LEGIT_`` and the path joined by ``__``.
+Every setting is here with its default and its meaning; ``docs/reference/settings.md`` is made from this module. The
+file is ``legit.toml`` in the working directory, or the path in ``LEGIT_CONFIG``; any key can be overridden by
+``LEGIT_`` and the path joined by ``__``.
 """
 
 from __future__ import annotations
@@ -62,22 +63,38 @@ class StreamConfig(_Section):
     """Names and limits of the Redis streams (CONTRACT section 3); every name is a literal, whole key."""
 
     tasks: str = "embedding_tasks"
+    """The shared task stream, which every worker reads."""
     group: str = "embedding_workers"
+    """The consumer group of the task stream. It is made at the beginning of the stream where it is missing."""
     results: str = "embedding_results"
+    """The result stream of tasks that neither name one nor belong to an app with a route."""
     dead_letter: str = "embedding_tasks:dead"
+    """Where tasks go that cannot be delivered, with the reason."""
     routes: dict[str, str] = Field(default_factory=dict)
+    """The result stream of each `app`, for tasks that name no `reply_to`."""
     reply_to_allow: tuple[str, ...] = ("embedding_results*",)
+    """Glob patterns: a `reply_to` or a route that matches none of them is refused."""
     read_count: PositiveInt = 64
+    """How many entries one XREADGROUP asks for at most."""
     block_ms: PositiveInt = 2000
+    """How long one read waits for new entries, in milliseconds; at most half of the socket timeout is used."""
     claim_idle_ms: PositiveInt = 60_000
+    """After how many milliseconds without a sign of life an entry is taken over from its worker."""
     max_deliveries: PositiveInt = 5
+    """How many times a task is tried before it goes to the dead letter."""
     result_maxlen: NonNegativeInt = 1_000_000
+    """How many entries a result stream holds, approximately; 0 for no limit."""
     overflow: Literal["wait", "trim"] = "wait"
-    """What happens at `result_maxlen` to entries that a consumer group has not acknowledged."""
+    """What happens at `result_maxlen` to entries that a consumer group has not acknowledged: with `wait` they stay and
+    the worker stops reading; with `trim` the oldest are dropped."""
     max_metadata_bytes: PositiveInt = MAX_METADATA_BYTES
+    """How large the `metadata` of a task may be, in bytes of JSON; more is answered with `too_large`."""
     delete_on_ack: bool = True
+    """Whether a task entry is deleted in the step that acknowledges it, so that the stream does not grow."""
     dedupe_s: PositiveInt = 3600
+    """For how many seconds the result of a Celery task is remembered, so that a redelivery is not answered again."""
     consume: bool = True
+    """Whether this worker reads the task stream."""
 
     @property
     def trim_maxlen(self) -> int:
@@ -108,57 +125,78 @@ class FetchConfig(_Section):
     """What may be downloaded for an ``image_url``."""
 
     schemes: tuple[Literal["http", "https"], ...] = ("http", "https")
+    """The schemes that an `image_url` may have."""
     allow_private: tuple[str, ...] = ()
+    """Hosts, or host:port, that may resolve to private, loopback or link-local addresses; all others may not."""
     max_bytes: PositiveInt = 32 * 1024 * 1024
+    """How large an image file may be, in bytes, from whichever source."""
     max_pixels: PositiveInt = 64_000_000
+    """How many pixels an image may have, width times height."""
     max_redirects: NonNegativeInt = 3
+    """How many redirects a download follows."""
     timeout_s: PositiveFloat = 10.0
+    """How long a download may take, in seconds, redirects included."""
     decode_s: PositiveFloat = 5.0
-    """How long an image may take to decode in a format whose decoder can be slow."""
+    """How long an image may take to decode, in seconds, in a format whose decoder can be slow."""
 
 
 class EngineConfig(_Section):
     """How the device is used."""
 
     memory_fraction: Annotated[float, Field(gt=0, le=0.95)] = 0.8
+    """The part of the device's free memory that batches may use, measured once the models are loaded."""
     max_in_flight: PositiveInt = 4096
+    """How many tasks the worker holds at most, from all sources together."""
     compile: Literal["auto"] | bool = "auto"
-    """``auto``: on a GPU, image models are compiled where that turns out to be quicker; true: every model."""
+    """Whether models are compiled with `torch.compile`: with `auto` on a GPU, for image models where it turns out to be
+    quicker; with true for every model."""
     compile_cache: Path | None = None
-    """Where the compiled graphs are kept for the next start; None: where torch keeps them, which may not last."""
+    """Where compiled graphs are kept for the next start; unset for where torch keeps them, which may not last."""
     share: bool = False
-    """Whether ``device = "auto"`` may settle on a GPU where another worker of this host computes already."""
+    """Whether `device = "auto"` may settle on a GPU where another worker of this host already computes."""
     cudnn_attention: bool = False
     """Whether attention may run on cuDNN, which plans anew for every shape."""
     stall_exit_s: PositiveFloat | None = None
-    """The process ends when nothing has moved on the device for so long; None: that only shows in its health."""
+    """After how many seconds without progress on the device the process ends; unset for never."""
 
 
 class HttpConfig(_Section):
     """The optional HTTP front door; off unless a port is set."""
 
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: NonNegativeInt = 0
+    """The port for health and metrics; 0 for none."""
     token: str = ""
+    """The bearer token that `/metrics` asks for; empty for none."""
 
 
 class TelemetryConfig(_Section):
     """What is published under the worker's identity."""
 
     interval_s: PositiveFloat = 5.0
+    """How often the worker publishes its state in Redis, in seconds."""
     legacy_keys: bool = True
+    """Whether the old fleet's keys per role are published too."""
     json_logs: bool = False
+    """Whether log lines are JSON objects."""
     traces: bool = False
+    """Whether OpenTelemetry traces are exported; needs the extra `otel`."""
 
 
 class TaskNames(_Section):
     """The Celery names under which the entrypoints are registered."""
 
     prepare_image: str = "legit_embedding.preparation.prepare_image"
+    """Embeds one image."""
     prepare_text: str = "legit_embedding.preparation.prepare_text"
+    """Embeds one text."""
     prepare_batch: str = "legit_embedding.preparation.prepare_batch"
+    """Embeds a list of images and texts."""
     embed_image: str = "legit_embedding.embedding.embed_image"
+    """Embeds an image that a prep worker has prepared."""
     embed_text: str = "legit_embedding.embedding.embed_text"
+    """Embeds a text that a prep worker has prepared."""
 
 
 def _default_models() -> dict[str, ModelConfig]:
@@ -180,18 +218,31 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = "redis://localhost:6379/0"
+    """The Redis server of the streams; also Celery's broker and result backend unless Celery's settings name others."""
     worker_id: str = ""
+    """The worker's one identity; empty for its Celery node name."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """The number format of weights and activations; `auto` for the fastest that the device computes well in."""
     task_names: TaskNames = TaskNames()
+    """The Celery names under which the entrypoints are registered."""
     streams: StreamConfig = StreamConfig()
+    """Names and limits of the streams."""
     models: dict[str, ModelConfig] = Field(default_factory=_default_models)
+    """The models by name; without this setting EVA02-L-14 for images and all-MiniLM-L6-v2 for texts."""
     fetch: FetchConfig = FetchConfig()
+    """What may be downloaded and decoded."""
     image_roots: tuple[Path, ...] = ()
+    """The folders below which an `image_path` may point; empty to refuse all of them."""
     handoff_dir: Path = Path("/dev/shm/legit_embedding")  # noqa: S108 - the contract's hand-off directory
+    """The folder through which prep-only workers hand over tensors."""
     engine: EngineConfig = EngineConfig()
+    """The use of the device."""
     http: HttpConfig = HttpConfig()
+    """The HTTP port for health and metrics."""
     telemetry: TelemetryConfig = TelemetryConfig()
+    """What the worker says about itself."""
 
     @property
     def redis(self) -> RedisAddress:

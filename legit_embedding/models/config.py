@@ -26,33 +26,43 @@ class ModelConfig(BaseModel):
     kinds: tuple[Kind, ...] = ()
     """The same as a list, which may name both."""
     backend: str
+    """`open_clip`, `transformers`, or `package.module:Class` for a backend of your own."""
     name: str = ""
+    """The model's name in its library: an open_clip architecture, or a repository or folder for transformers."""
     pretrained: str = ""
+    """The weights: a tag of the library, a path, `random:SEED` for seeded random ones, or `package:NAME` for weights
+    that a Python package ships. Empty for those that belong to `name`."""
     revision: str = ""
     """The commit, tag or branch of the model's repository on the hub."""
     default: bool | tuple[Kind, ...] = False
-    """Whether tasks that name no model come here: of every kind that it serves, or of these."""
+    """Whether tasks that name no model come here: of every kind that it serves, or of these. An only
+    model is the default without it."""
     weight: Annotated[float, Field(gt=0)] = 1.0
+    """The model's share of device time, relative to the other models' weights, while several have work waiting."""
     linger_ms: Annotated[int, Field(ge=0)] = 0
+    """How long a batch that is not full waits for more items, in milliseconds."""
     max_batch: _Positive | None = None
+    """How many items a batch has at most; unset for what memory and speed allow."""
     max_tokens: _Positive | None = None
+    """How many tokens a text may have, special tokens included; unset for the model's own limit."""
     overflow: Overflow = "truncate"
     """What happens to a text beyond the limit: it is cut, refused, or embedded in windows that are averaged."""
     truncate: bool = True
     """False is another spelling of ``overflow = "refuse"``."""
     pooling: Pooling | None = None
-    """From tokens, or patches, to one vector; None for the model's own."""
+    """From tokens, or patches, to one vector; unset for the model's own."""
     prompts: dict[str, str] = Field(default_factory=dict)
     """What is put before a text, by the name that tasks give; empty for the model's own."""
     default_prompt: str | None = None
-    """The prompt of tasks that name none; None for the model's own, an empty string for none at all."""
+    """The prompt of tasks that name none; unset for the model's own, an empty string for none at all."""
     normalize: bool = True
+    """Whether vectors are L2-normalised."""
     dimensions: _Positive | None = None
     """The length of a vector, where it is not the model's full one: one of `matryoshka`."""
     matryoshka: tuple[_Positive, ...] = ()
     """The lengths to which the model's vectors may be cut."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword settings for a backend that is given as ``package.module:Class``."""
+    """Keyword settings of a backend that is given as `package.module:Class`."""
 
     @property
     def serves(self) -> tuple[Kind, ...]:
