@@ -29,7 +29,7 @@ from legit_embedding import process
 from legit_embedding.errors import TaskError
 from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.redis_io.health import Outage
-from legit_embedding.wire.messages import Origin
+from legit_embedding.wire.result import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.pipeline.protocols import Source
     from legit_embedding.redis_io.health import Health
-    from legit_embedding.wire.messages import Written
+    from legit_embedding.wire.result import Written
 
 LOOK_AGAIN_S = 0.2
 """How long to wait for room, or for more lines, before looking again."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from legit_embedding.models.backend import Backend, Prepared, Recipe
     from legit_embedding.pipeline.caller import Caller
     from legit_embedding.pipeline.protocols import Processor, Source
-    from legit_embedding.wire.messages import TaskObject
+    from legit_embedding.wire.task import TaskObject
 
 __version__ = "0.1.0"
 
@@ -49,7 +49,7 @@ _HOMES = {
     "Recipe": "legit_embedding.models.backend",
     "Source": "legit_embedding.pipeline.protocols",
     "StreamConfig": "legit_embedding.config",
-    "TaskObject": "legit_embedding.wire.messages",
+    "TaskObject": "legit_embedding.wire.task",
     "decode_embedding": "legit_embedding.encoding",
     "encode_embedding": "legit_embedding.encoding",
 }
