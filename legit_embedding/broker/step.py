@@ -8,6 +8,7 @@ from collections import deque
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+import kombu
 from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.state import maybe_shutdown
@@ -19,6 +20,7 @@ from legit_embedding.broker.acks import run_ready_acknowledgements
 from legit_embedding.broker.fetch import MessageFetcher
 from legit_embedding.broker.malformed import MalformedMessages
 from legit_embedding.broker.ordinary import OrdinaryMessages
+from legit_embedding.broker.shape import missing
 from legit_embedding.dead_letter.messages import DeadMessages
 from legit_embedding.redis_io.connection import Backoff, explain
 from legit_embedding.redis_io.health import Outage
@@ -53,6 +55,14 @@ class BrokerStep(bootsteps.StartStopStep):
         self._left: set[str] = set()
         self._done: deque[tuple[str, bool]] = deque()
         self._is_settling_soon = False
+        self._fits = not (lacking := missing())
+        if lacking:
+            log.warning(
+                "kombu %s is not the one this was made for (it lacks %s): messages are taken and settled in its own way, "
+                "one at a time, and one that is taken while the worker is killed can be lost",
+                kombu.__version__,
+                ", ".join(lacking),
+            )
         self._call_soon_ack = parent.call_soon_ack
         parent.call_soon_ack = self._settle_soon
         self._taking = Outage("the broker")
@@ -77,7 +87,7 @@ class BrokerStep(bootsteps.StartStopStep):
             for outage in (self._taking, self._settling):
                 process.current().watch(outage)
         channel = parent.task_consumer.channel
-        if not isinstance(channel, redis_transport.Channel):
+        if not isinstance(channel, redis_transport.Channel) or not self._fits:
             self._taking.over()
             return
         self._channel = channel
@@ -121,7 +131,7 @@ class BrokerStep(bootsteps.StartStopStep):
     def _settle_soon(self, settle: Callable[..., None], *args: object, **options: object) -> object:
         """Stands in for the consumer's own. `settle` is a message's ``ack_log_error`` or ``reject_log_error``."""
         message: Message = settle.__self__  # type: ignore[attr-defined]
-        if not isinstance(message.channel, redis_transport.Channel):
+        if not isinstance(message.channel, redis_transport.Channel) or not self._fits:
             return self._call_soon_ack(settle, *args, **options)
         _logger, _errors, *rest = args
         requeue = settle.__name__ == "reject_log_error" and bool(options.get("requeue", rest and rest[0]))
