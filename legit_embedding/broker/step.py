@@ -58,8 +58,8 @@ class BrokerStep(bootsteps.StartStopStep):
         self._fits = not (lacking := missing())
         if lacking:
             log.warning(
-                "kombu %s is not the one this was made for (it lacks %s): messages are taken and settled in its own way, "
-                "one at a time, and one that is taken while the worker is killed can be lost",
+                "kombu %s is not the one this was made for (it lacks %s): messages are taken and settled in its own "
+                "way, one at a time, and one that is taken while the worker is killed can be lost",
                 kombu.__version__,
                 ", ".join(lacking),
             )

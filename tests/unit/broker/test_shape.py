@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
+
 from kombu.transport import redis as redis_transport
 
 from legit_embedding.broker import step
 from legit_embedding.broker.shape import missing
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_the_pinned_kombu_fits() -> None:
