@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from legit_embedding.engine.device import base as device
+from legit_embedding.engine.device import open as device
 from legit_embedding.engine.device import wreck
 from legit_embedding.engine.device.cpu import CpuDevice, CpuPending
 from tests.faulty_model import STICKY_MESSAGE

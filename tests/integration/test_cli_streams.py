@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from legit_embedding.cli.shared import live
-from legit_embedding.cli.streams.command import command as streams
+from legit_embedding.cli.streams import command as streams
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

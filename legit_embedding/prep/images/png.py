@@ -10,13 +10,15 @@ _HEAD = struct.Struct(">I4s")
 _CRC = 4
 _MOST_CHUNKS = 50_000
 _ANCILLARY = 0x20
+_MOST_ALPHAS = 256
 
 
 def pixels_only(data: bytes) -> bytes | None:
     """The file with its critical chunks only and the image data in one; None of a file with too many chunks.
 
     What an ancillary chunk holds (texts, a colour profile, the frames of an animation) has no part in the pixels, so it
-    is neither unpacked nor checked. The critical ones keep their checksums, for the decoder to find wrong.
+    is neither unpacked nor checked, save the transparency, which is kept where it is sound: some models' processors
+    blend with it. The critical chunks keep their checksums, for the decoder to find wrong.
     """
     view = memoryview(data)
     kept: list[bytes | memoryview] = [SIGNATURE]
@@ -30,7 +32,9 @@ def pixels_only(data: bytes) -> bytes | None:
             return None
         if kind == b"IDAT" and _is_sound(view[at:end], length):
             image.append(view[at + _HEAD.size : end - _CRC])
-        elif not kind[0] & _ANCILLARY:
+        elif not kind[0] & _ANCILLARY or (
+            kind == b"tRNS" and length <= _MOST_ALPHAS and _is_sound(view[at:end], length)
+        ):
             kept += [*_joined(image), view[at:end]]
             image = []
         at = end

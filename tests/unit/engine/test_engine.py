@@ -12,6 +12,7 @@ from legit_embedding.engine.engine import Engine
 from legit_embedding.errors import ConfigError
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
 from tests.unit.engine.devices import MeteredDevice
+from tests.unit.engine.health import healthy
 from tests.waiting import wait_for
 
 
@@ -48,7 +49,9 @@ class TestStart:
         waiting = submit(engine, [Item(1, "texts", length=3)])
         with pytest.raises(ConfigError) as caught:
             engine.start()
-        assert str(caught.value) == "models.eva: the model cannot be loaded: OSError: no such file: eva.safetensors"
+        assert str(caught.value) == "models.eva: the model cannot be loaded: OSError: no such file: eva.safetensors" + (
+            " and a second line"
+        )
         assert not engine.alive()
         assert waiting[0].outcome == "given back"
 
@@ -351,17 +354,17 @@ class TestHealth:
     def test_an_idle_engine_is_healthy(self, start_engine):
         engine = start_engine(Model())
         assert engine.alive()
-        assert engine.healthy(0.2)
+        assert healthy(engine, 0.2)
 
     def test_a_device_that_does_not_answer_is_not(self, start_engine):
         model, gate = Model(), Gate()
         model.on_forward = gate
         engine = start_engine(model)
         submit(engine, images(1))
-        wait_for(lambda: not engine.healthy(0.2), LIMIT_S, "the stall to show")
+        wait_for(lambda: not healthy(engine, 0.2), LIMIT_S, "the stall to show")
         assert engine.alive()
         gate.open()
-        wait_for(lambda: engine.healthy(0.2), LIMIT_S, "the engine to recover")
+        wait_for(lambda: healthy(engine, 0.2), LIMIT_S, "the engine to recover")
 
     def test_a_loop_that_is_stuck_is_not(self, start_engine):
         model, gate = Model(), Gate()
@@ -372,7 +375,7 @@ class TestHealth:
         stuck = Gate()
         model.collate = lambda arrays: (stuck([]), collate(arrays))[1]  # type: ignore[method-assign]
         item = submit(engine, images(1))[0]
-        wait_for(lambda: not engine.healthy(0.2), LIMIT_S, "the stall to show")
+        wait_for(lambda: not healthy(engine, 0.2), LIMIT_S, "the stall to show")
         stuck.open()
         finish(engine)
         assert item.is_right
@@ -380,7 +383,7 @@ class TestHealth:
     def test_an_engine_that_has_not_started_is_not(self, make_engine):
         engine = make_engine(Model())
         assert not engine.alive()
-        assert not engine.healthy(60)
+        assert not healthy(engine, 60)
 
 
 class TestStats:

@@ -17,6 +17,7 @@ from legit_embedding.engine.device.cpu import CpuDevice
 from legit_embedding.engine.recovery import RETRY_DELAYS_S, DeviceLostError
 from tests.unit.engine.backends import LIMIT_S, Gate, Item, Model
 from tests.unit.engine.devices import BrokenDevice
+from tests.unit.engine.health import healthy
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ class TestBrokenDevice:
         assert [item.number for item in items if item.is_right] == [1, 2, 3, 4]
         assert sum(item.was_given_back for item in items) == 36
         wait_for(lambda: not engine.alive(), LIMIT_S, "the loop to end")
-        assert not engine.healthy(60)
+        assert not healthy(engine, 60)
         late = Item(99)
         engine.submit(late)
         assert late.was_given_back

@@ -28,6 +28,7 @@ from transformers import (
 from legit_embedding.config import ModelConfig
 from legit_embedding.errors import ConfigError, TaskError
 from legit_embedding.models.registry import Registry
+from legit_embedding.prep.images.opening import eight_bit
 from tests.images import PHOTOS, encoded, photo, variety
 from tests.texts import texts
 from tests.unit.models.open_clips import byte_fallback_bpe
@@ -173,7 +174,8 @@ def as_processor_sees(image: Image.Image, processor: Any) -> Image.Image:
 
 
 def by_processor(processor: Any, data: bytes) -> torch.Tensor:
-    image = as_processor_sees(Image.open(io.BytesIO(data)), processor)
+    # A deep image is scaled by its range first: the library would clip it.
+    image = as_processor_sees(eight_bit(Image.open(io.BytesIO(data))), processor)
     pixels: torch.Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
     return pixels
 
