@@ -28,7 +28,7 @@ class DeviceQueue:
 
     @property
     def full(self) -> bool:
-        """True if another batch would only queue on the device instead of in the accumulator, where it can still grow."""
+        """True if another batch would only wait on the device rather than here, where it can still gain items."""
         return len(self._expected) >= self.depth
 
     def launched(self, expected_s: float, preparing_s: float, now: float) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ITEM_OVERHEAD_BYTES = 1024
 """Estimated memory per waiting item besides its array: its delivery, its task and their strings."""
 _ROOM_AGAIN = 0.75
-"""Fill level at which a full accumulator accepts items again: hysteresis, so that sources do not toggle on every item."""
+"""Fraction of the bounds below which a full accumulator has room again: hysteresis, so that sources do not toggle."""
 
 
 class Accumulator:
