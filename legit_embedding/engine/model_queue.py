@@ -93,7 +93,7 @@ class ModelQueue:
         return len(self.accumulator) >= limits.items or self.accumulator.cost >= limits.cost
 
     def next_batch(self, now: float) -> Batch | None:
-        """Take the next batch, retries first. Returns None if nothing is left after answering cancelled or expired items."""
+        """Take the next batch, retries first; None if nothing is left once cancelled and expired items are answered."""
         if self._retries and self._retries[0][0] <= now:
             return heapq.heappop(self._retries)[2]
         if not len(self.accumulator):
