@@ -1,7 +1,7 @@
-"""What the rest of the worker needs from a model.
+"""Interfaces between models and the rest of the worker.
 
-A model has two halves. Its *recipe* prepares items on the CPU, in many threads at once, and never needs the weights.
-The *backend* holds the weights and is touched only by the device loop's thread.
+A model has two parts. Its *recipe* prepares items on the CPU, in many threads at once, and never needs the weights.
+The *backend* holds the weights and is used only by the device loop's thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An item that prep has finished, still on the CPU."""
+    """Item prepared for the device, still on the CPU."""
 
     array: NDArray[np.generic]
     """An image: uint8 ``[3, H, W]`` RGB, or float32 ``[3, H, W]`` already normalised (a legacy hand-off).

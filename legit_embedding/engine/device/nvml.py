@@ -72,8 +72,8 @@ def connected() -> Iterator[bool]:
 def visible(gpus: Sequence[Gpu], environment: Mapping[str, str] = os.environ) -> list[Gpu]:
     """Return the GPUs visible to this process, in the order of ``cuda:0``, ``cuda:1`` and so on.
 
-    Like CUDA, it reads ``CUDA_VISIBLE_DEVICES`` up to the first entry that matches no GPU. Entries are indices, or UUIDs
-    of GPUs or MIG instances, or prefixes of these.
+    Like CUDA, it reads ``CUDA_VISIBLE_DEVICES`` up to the first entry that matches no GPU. Entries are indices, or
+    UUIDs of GPUs or MIG instances, or prefixes of these.
     """
     if VISIBLE not in environment:
         return list(gpus)

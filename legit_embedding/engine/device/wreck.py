@@ -2,8 +2,8 @@
 
 After a sticky CUDA error the destructors of objects in flight throw, because pinned memory, streams and events call the
 driver once more. An exception in a destructor terminates the process immediately, with messages still unacknowledged.
-So none of these objects may be freed: they are parked here, the process gives its messages back and shuts down, and then
-exits without running destructors.
+So none of these objects may be freed: they are parked here, the process gives its messages back and shuts down, and
+then exits without running destructors.
 """
 
 from __future__ import annotations
