@@ -87,7 +87,7 @@ class Completions:
             self._landed(flight, vectors)
             return
         flight.batch.sound = any(vectors.finite)
-        # Claim before notifying the loop: a loop that is stopping waits for this flight, then gives back what is unclaimed.
+        # Claim before notifying the loop: when stopping it waits for this flight, then gives unclaimed items back.
         claimed = flight.batch.claim()
         self._landed(flight, None)
         if claimed:

@@ -1,4 +1,4 @@
-"""The settings of one model: ``models.NAME``."""
+"""Settings of one model: ``models.NAME``."""
 
 from __future__ import annotations
 
@@ -22,56 +22,56 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind | None = None
-    """The one kind that the model serves; of a model with two towers only this half is loaded."""
+    """The single kind that the model serves; of a model with two towers only this one is loaded."""
     kinds: tuple[Kind, ...] = ()
-    """The same as a list, which may name both."""
+    """The kinds that the model serves, as an alternative to `kind` that may name both."""
     backend: str
     name: str = ""
     pretrained: str = ""
     revision: str = ""
     """The commit, tag or branch of the model's repository on the hub."""
     default: bool | tuple[Kind, ...] = False
-    """Whether tasks that name no model come here: of every kind that it serves, or of these."""
+    """Makes this the model for tasks that name none: for all the kinds it serves, or for those listed."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     linger_ms: Annotated[int, Field(ge=0)] = 0
     max_batch: _Positive | None = None
     max_tokens: _Positive | None = None
     overflow: Overflow = "truncate"
-    """What happens to a text beyond the limit: it is cut, refused, or embedded in windows that are averaged."""
+    """Handling of texts beyond the limit: truncate, refuse, or embed in windows and average."""
     truncate: bool = True
-    """False is another spelling of ``overflow = "refuse"``."""
+    """False is equivalent to ``overflow = "refuse"``."""
     pooling: Pooling | None = None
-    """From tokens, or patches, to one vector; None for the model's own."""
+    """Pooling of tokens or patches into one vector; None for the model's own."""
     prompts: dict[str, str] = Field(default_factory=dict)
-    """What is put before a text, by the name that tasks give; empty for the model's own."""
+    """Text prefixes by the prompt name used in tasks; empty for the model's own."""
     default_prompt: str | None = None
-    """The prompt of tasks that name none; None for the model's own, an empty string for none at all."""
+    """Prompt for tasks that name none; None for the model's own, an empty string for no prompt."""
     normalize: bool = True
     dimensions: _Positive | None = None
-    """The length of a vector, where it is not the model's full one: one of `matryoshka`."""
+    """Vector length if shorter than the model's full length: one of `matryoshka`."""
     matryoshka: tuple[_Positive, ...] = ()
-    """The lengths to which the model's vectors may be cut."""
+    """Lengths to which the model's vectors may be truncated."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword settings for a backend that is given as ``package.module:Class``."""
+    """Backend-specific settings, for a backend given as ``package.module:Class``."""
 
     @property
     def serves(self) -> tuple[Kind, ...]:
-        """The kinds of tasks that the model takes, images first."""
+        """Kinds of tasks that the model serves, images first."""
         return tuple(kind for kind in KINDS if kind == self.kind or kind in self.kinds)
 
     @property
     def beyond_limit(self) -> Overflow:
-        """`overflow`, or what `truncate` says in its place."""
+        """Effective overflow handling, from `overflow` or `truncate`."""
         return self.overflow if self.truncate else "refuse"
 
     def is_default(self, kind: Kind) -> bool:
-        """Whether tasks of this kind that name no model come here."""
+        """Return True if this is the default model for tasks of this kind."""
         if isinstance(self.default, bool):
             return self.default and kind in self.serves
         return kind in self.default
 
     def only(self, kind: Kind) -> ModelConfig:
-        """The same settings for one of the model's towers."""
+        """Return the settings restricted to one of the model's towers."""
         return self.model_copy(update={"kind": kind, "kinds": ()})
 
     @model_validator(mode="after")
@@ -97,7 +97,7 @@ class ModelConfig(BaseModel):
 
 
 def default_model(models: Mapping[str, ModelConfig], kind: Kind) -> str | None:
-    """The name of the model for tasks of this kind that name none: the default, or the only one."""
+    """Return the model for tasks of this kind that name none: the default, or the only one."""
     names = [name for name, model in models.items() if kind in model.serves]
     marked = [name for name in names if models[name].is_default(kind)]
     candidates = marked or names

@@ -58,7 +58,7 @@ class Hold:
 
 
 def hold(wanted: str, choice: Choice, *, share: bool) -> Hold | None:
-    """Lock the chosen device for this process. Returns None for a CPU, or for a device that is used despite being taken.
+    """Lock the chosen device for this process. Returns None for a CPU, or for a taken device that is used anyway.
 
     Args:
         wanted: the device setting; a device that is named explicitly may be used even if it is taken.
