@@ -32,7 +32,7 @@ class Encoder(Protocol):
 class FastEncoder:
     """Encoder for tokenizers of the ``tokenizers`` library.
 
-    The tokenizer's own truncation and padding stay off, so its state never changes and it can be shared between threads.
+    The tokenizer's own truncation and padding stay off, so its state never changes and threads can share it.
 
     Args:
         tokenizer: the tokenizer, owned by the encoder from then on.

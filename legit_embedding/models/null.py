@@ -134,7 +134,7 @@ class NullRecipe:
 
 
 def unit_vectors(checksums: torch.Tensor, dim: int) -> torch.Tensor:
-    """Return float32 ``[n, dim]``: each half of a 32-bit checksum gives an angle, and each angle a point on a circle."""
+    """Return float32 ``[n, dim]``: each half of a 32-bit checksum is an angle, and each angle a point on a circle."""
     low = (checksums & ((1 << _HALF) - 1)).double() * _TURN
     high = (checksums >> _HALF).double() * _TURN
     points = torch.stack([low.cos(), low.sin(), high.cos(), high.sin()], dim=1) / math.sqrt(2)
