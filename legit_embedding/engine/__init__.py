@@ -1,1 +1,1 @@
-"""The device loop and what feeds it."""
+"""Batching engine: the loop that runs deliveries on one device."""

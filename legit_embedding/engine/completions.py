@@ -1,4 +1,4 @@
-"""The thread that waits for vectors and hands them out, while the loop goes on."""
+"""Completion thread: waits for vectors and delivers them while the loop continues."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Flight:
 
 
 class Completions:
-    """Waits for flights in the order of their launch.
+    """Waits for flights in launch order.
 
     Args:
-        device: what they fly on.
-        outcomes: takes the vectors.
-        in_flight: lets go of the batches.
-        landed: told of each flight as soon as its vectors, or its error, are there, before the items are.
-        crashed: told if this thread cannot go on.
+        device: the device that runs the flights.
+        outcomes: receives the vectors.
+        in_flight: the registry from which finished batches are released.
+        landed: called for each flight as soon as its vectors or its error are available, before its items are answered.
+        crashed: called if this thread cannot continue.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Completions:
         self._thread.start()
 
     def put(self, flight: Flight) -> None:
-        """Wait for this one after those before it."""
+        """Queue a flight behind the earlier ones."""
         self._flights.put(flight)
 
     def stop(self, timeout: float = _STOP_S) -> None:
-        """End the thread after the flights it has been given; leave it behind if one of them never lands."""
+        """Stop the thread after the flights already queued; abandon it if one of them never lands."""
         self._flights.put(None)
         self._thread.join(timeout)
 
@@ -77,7 +77,7 @@ class Completions:
             self._device.adopt_thread()
             while (flight := self._flights.get()) is not None:
                 self._land(flight)
-                del flight  # or its items would be kept until the next flight
+                del flight  # otherwise its items stay referenced until the next flight
         except BaseException as error:  # noqa: BLE001 - law 11: a dead thread must be seen
             self._crashed(error)
 
@@ -87,7 +87,7 @@ class Completions:
             self._landed(flight, vectors)
             return
         flight.batch.sound = any(vectors.finite)
-        # Claimed before the loop hears of it: it may be waiting for this flight to end, and give back what is left.
+        # Claim before notifying the loop: when stopping it waits for this flight, then gives unclaimed items back.
         claimed = flight.batch.claim()
         self._landed(flight, None)
         if claimed:

@@ -1,4 +1,4 @@
-"""The one interface between the engine and what feeds it."""
+"""Interface between the engine and its sources."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Delivery(ABC):
-    """A prepared item on its way through the device.
+    """Prepared item on its way through the device.
 
     Exactly one of `done`, `failed` and `given_back` is called, once, from one of the engine's threads or from the
-    thread that called `Engine.submit`, `Engine.cancel` or `Engine.close`. None may block or raise. Deliveries are
+    thread that called `Engine.submit`, `Engine.cancel` or `Engine.close`. They must not block or raise. Deliveries are
     compared by identity.
     """
 
@@ -26,21 +26,21 @@ class Delivery(ABC):
     model: str
     prepared: Prepared
     deadline: float | None
-    """Unix time in seconds after which the item is answered with ``expired``; looked at when a batch is packed."""
+    """Unix time in seconds after which the item is answered with ``expired``; checked when a batch is packed."""
     queued_at: float
     """`time.monotonic` at `Engine.submit`, set by the engine."""
     cancelled: ErrorCode | None
-    """Set by anyone, at any time, best through `Engine.cancel`, which answers a waiting item at once: an item not yet
-    on the device fails with this code, and one that is on it has its vector dropped and fails with it too."""
+    """Error code to fail with, or None. May be set from any thread at any time, preferably through `Engine.cancel`,
+    which answers a waiting item at once. If the item is already on the device, its vector is dropped."""
 
     @abstractmethod
     def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
-        """The item's vector, ``[dim]``, finite; how long it waited for the device, and how long its batch computed."""
+        """Receive the item's finite vector, ``[dim]``, its time in the queue, and its batch's compute time."""
 
     @abstractmethod
     def failed(self, error: TaskError) -> None:
-        """The item cannot be embedded."""
+        """Receive the reason why the item cannot be embedded."""
 
     @abstractmethod
     def given_back(self) -> None:
-        """The engine stopped before the item was embedded: it is its source's again, unanswered."""
+        """Take the item back unanswered: the engine stopped before embedding it."""

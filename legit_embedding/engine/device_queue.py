@@ -1,4 +1,4 @@
-"""What is on the device at the moment, and when it will be free."""
+"""Batches currently on the device, and the estimate of when it will be free."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SMOOTHING = 0.2
 
 
 class DeviceQueue:
-    """Batches in the order of their launch. A batch lands when its vectors have arrived.
+    """Launched batches in launch order. A batch lands when its vectors have arrived.
 
     Args:
-        depth: how many there may be at once.
+        depth: the most batches that may be on the device at once.
     """
 
     def __init__(self, depth: int = 2) -> None:
@@ -28,16 +28,16 @@ class DeviceQueue:
 
     @property
     def full(self) -> bool:
-        """Whether another batch would only wait longer there than here, where better company may come along."""
+        """True if another batch would only wait on the device rather than here, where it can still gain items."""
         return len(self._expected) >= self.depth
 
     def launched(self, expected_s: float, preparing_s: float, now: float) -> None:
-        """A batch was launched.
+        """Record a launch.
 
         Args:
-            expected_s: how long it will probably compute.
-            preparing_s: how long it took from its packing to its launch.
-            now: the time, by `time.monotonic`.
+            expected_s: the expected compute time, in seconds.
+            preparing_s: the time from packing to launch, in seconds.
+            now: the current time, by `time.monotonic`.
         """
         if not self._expected:
             self._free_at = self._progress_at = now
@@ -46,17 +46,17 @@ class DeviceQueue:
         self._preparing_s += _SMOOTHING * (preparing_s - self._preparing_s)
 
     def landed(self, now: float) -> None:
-        """The batch launched first has landed."""
+        """Record that the oldest launched batch has landed."""
         self._expected.popleft()
         self._progress_at = now
         self._free_at = now + sum(self._expected)
 
     def spare(self, now: float) -> float:
-        """For how long a batch that is not full yet can still wait for company without the device running dry."""
+        """Return how many seconds a partial batch can still wait for more items without idling the device."""
         if not self._expected:
             return 0.0
         return self._free_at - now - max(_LEAD_S, _LEAD_FACTOR * self._preparing_s)
 
     def stalled_for(self, now: float) -> float:
-        """How long there has been something on the device, and nothing landed."""
+        """Return the seconds since the device last made progress, 0 if it has no batch."""
         return now - self._progress_at if self._expected else 0.0

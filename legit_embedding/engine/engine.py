@@ -1,4 +1,4 @@
-"""The engine's front door."""
+"""Public interface of the batching engine."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WAITING_BYTES = 256 * 1024 * 1024
-"""What may wait for each model, in bytes."""
+"""Capacity of each model's queue, in bytes."""
 STOP_S = 10.0
 
 
 class Engine:
     """Embeds deliveries of several models on one device.
 
-    Everything but `start` may be called from any thread. What is submitted before the start waits for it.
+    All methods except `start` may be called from any thread. Items submitted before the start wait for it.
 
     Args:
-        backends: the models by their names in the registry; at least one.
-        config: how the device is used.
+        backends: the models by registry name; at least one.
+        config: the engine's settings.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         open_device: opens the device, on the loop's thread.
-        on_room: called when a model had no room and has some again, from an engine thread; must be quick.
-        on_fatal: called once with the cause, from an engine thread, when the engine has ended by itself: the device is
-            broken for good, or one of its threads has died. Everything unanswered is given back by then.
+        on_room: called from an engine thread when a model that was full has room again; must be quick.
+        on_fatal: called once with the cause, from an engine thread, when the engine has stopped by itself because the
+            device is permanently broken or one of its threads died. All unanswered items have been given back by then.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Load, measure and warm up the models; returns when the device is ready for deliveries.
+        """Load, measure and warm up the models. Returns when the device is ready for deliveries.
 
         Raises:
-            ConfigError: a model or the device cannot be used; the reason in one line. What was submitted is given back.
+            ConfigError: a model or the device cannot be used, with a one-line reason. Submitted items are given back.
         """
         try:
             self._loop.start()
@@ -95,7 +95,7 @@ class Engine:
             raise ConfigError(message) from error
 
     def submit(self, delivery: Delivery) -> None:
-        """Take over a prepared item. Never blocks; whether there is room is the caller's to ask beforehand."""
+        """Submit a prepared item. Never blocks; callers check `has_room` first."""
         self._outcomes.expect()
         queue = self._queues.get(delivery.model)
         if queue is None:
@@ -106,33 +106,33 @@ class Engine:
             self._outcomes.give_back([delivery])
 
     def cancel(self, delivery: Delivery, code: ErrorCode) -> None:
-        """Fail an item with this code: at once if it waits, else with its batch, or when it is submitted."""
+        """Fail an item with this code: at once if it is waiting, otherwise with its batch or after it is submitted."""
         delivery.cancelled = code
-        # An item that has not been submitted yet may not know its model either; it fails when it is packed.
+        # An item that has not been submitted yet may have no model; it fails when it is packed.
         queue = self._queues.get(getattr(delivery, "model", ""))
         if queue is not None and queue.accumulator.remove(delivery):
             self._outcomes.fail([delivery], TaskError(code, CANCELLED))
 
     def has_room(self, model: str) -> bool:
-        """Whether a model's sources may prepare more; `on_room` tells when that is so again."""
+        """Return True if a model accepts more items; `on_room` is called when a full model does so again."""
         queue = self._queues.get(model)
         return queue is not None and not queue.accumulator.full
 
     def largest_batch(self) -> int:
-        """How many items a full batch of every model has together: twice as many keep the device in full batches."""
+        """Return the total items in one full batch per model; twice as many keep the device's batches full."""
         return sum(queue.batch_items() for queue in self._queues.values())
 
     def plans(self) -> dict[str, Plan]:
-        """What was measured of each model; after the start."""
+        """Return the measured plan of each model. Available after the start."""
         return {name: queue.plan for name, queue in self._queues.items()}
 
     @property
     def choice(self) -> Choice | None:
-        """Which device it computes on, and why; None until it is opened."""
+        """Device in use and the reason for choosing it; None until it is opened."""
         return self._choice
 
     def stats(self) -> EngineStats:
-        """The counters of this moment."""
+        """Return a snapshot of the counters."""
         device_s = sum(queue.counters.device_s for queue in self._queues.values())
         return EngineStats(
             models={
@@ -148,48 +148,48 @@ class Engine:
         )
 
     def info(self) -> dict[str, Any]:
-        """A few figures for people, as ``celery inspect stats`` and Flower's pool page show them."""
+        """Return a summary for display by ``celery inspect stats`` and Flower's pool page."""
         stats = self.stats()
         batching = {name: _batching(model) for name, model in stats.models.items()}
         return {"batching": batching, "device-busy": round(stats.busy, 3)}
 
     def alive(self) -> bool:
-        """Whether the models are ready and the loop runs."""
+        """Return True if the models are ready and the loop is running."""
         return self._loop.running
 
     def progress(self) -> Progress:
-        """Whether the loop runs, and for how long it or the device has been without progress."""
+        """Return the loop's liveness, and the seconds since it or the device last made progress."""
         return Progress(self.alive(), self._loop.stalled_for(time.monotonic()))
 
     def set_weight(self, model: str, weight: float) -> None:
-        """Change a model's share of device time from now on."""
+        """Change a model's share of device time."""
         self._loop.scheduler.set_weight(model, weight)
 
     def set_linger(self, model: str, linger_ms: float) -> None:
-        """Change how long a model's batch that is not full waits for more items."""
+        """Change the time that a model's partial batch waits for more items."""
         self._queues[model].linger_s = linger_ms / 1000
 
     def set_max_batch(self, model: str, max_batch: int | None) -> None:
-        """Change the most items of a model's batch; None for what memory and speed allow."""
+        """Change a model's limit of items per batch; None for what memory and speed allow."""
         self._queues[model].max_batch = max_batch
 
     def drain(self, timeout: float) -> bool:
-        """Wait until everything submitted is settled; False if that takes longer."""
+        """Wait until every submitted item is settled. Returns False on timeout."""
         return self._outcomes.wait_for_all(timeout)
 
     def close(self, *, give_back: bool = True, timeout: float = STOP_S) -> None:
-        """Stop. What is on the device is still answered; every other delivery is given back.
+        """Stop the engine. Items on the device are still answered; all others are given back.
 
         Args:
-            give_back: give back what waits at once; otherwise only what is not settled within `timeout`.
-            timeout: how long to wait for the device, in seconds. What it does not finish by then is given back.
+            give_back: give back waiting items at once, instead of only those not settled within `timeout`.
+            timeout: seconds to wait for the device. Items it has not finished by then are given back.
         """
         deadline = time.monotonic() + timeout
         if not give_back and self.alive():
             self.drain(timeout)
         self._give_back_waiting()
         self._loop.stop(max(0.0, deadline - time.monotonic()))
-        # The loop has done this, unless it never ran or is stuck on the device.
+        # The loop has already done this unless it never ran or is stuck on the device.
         self._in_flight.end()
         if self._hold is not None:
             self._hold.release()

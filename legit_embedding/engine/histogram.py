@@ -1,4 +1,4 @@
-"""Distributions that cost next to nothing to record."""
+"""Low-overhead histograms."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ SECONDS = (
 )
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 _FEW = 16
-"""Up to about so many values, arrays cost more than they save."""
+"""Number of values below which NumPy's overhead exceeds its gain."""
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What a histogram has seen, at one moment."""
+    """Snapshot of a histogram."""
 
     buckets: tuple[tuple[float, int], ...]
-    """Cumulative, as Prometheus has it: (upper bound, observations up to it), the last bound infinite."""
+    """Cumulative counts in Prometheus style: (upper bound, observations up to it); the last bound is infinite."""
     sum: float
 
     @property
     def count(self) -> int:
-        """All observations."""
+        """Number of observations."""
         return self.buckets[-1][1]
 
     @property
     def mean(self) -> float:
-        """The mean observation, 0 where there is none."""
+        """Mean observation, 0 if there are none."""
         return self.sum / self.count if self.count else 0.0
 
 
 class Histogram:
-    """Counts observations in buckets; any thread may observe.
+    """Thread-safe counts of observations per bucket.
 
     Args:
         bounds: the buckets' upper bounds, ascending.
@@ -57,14 +57,14 @@ class Histogram:
         self._lock = Lock()
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count one value, or the same one several times."""
+        """Record a value, optionally several times."""
         index = bisect_left(self._bounds, value)
         with self._lock:
             self._counts[index] += times
             self._sum += value * times
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Count many values at once, for a tenth of what they cost one by one."""
+        """Record many values at once, at a tenth of the cost of recording them one by one."""
         if len(values) < _FEW:
             for value in values:
                 self.observe(value)
@@ -77,7 +77,7 @@ class Histogram:
             self._sum += total
 
     def snapshot(self) -> Distribution:
-        """The counts of this moment."""
+        """Return the current counts."""
         with self._lock:
             counts, total = tuple(self._counts), self._sum
         return Distribution(tuple(zip((*self._bounds, float("inf")), accumulate(counts), strict=True)), total)

@@ -1,4 +1,4 @@
-"""The batches that have left their accumulator and are not settled yet."""
+"""Registry of batches that have left their accumulator and are not settled yet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class InFlightBatches:
-    """Every batch that is neither waiting nor settled, so that the end of the engine finds all of them.
+    """Registry of all batches that are neither waiting nor settled, so that shutdown finds every one of them.
 
-    The loop takes batches in and the completions let them go, yet another thread may end it all at any moment, when the
-    loop is stuck on the device. Whoever claims a batch settles it; nobody else does.
+    The loop adds batches and the completion thread releases them, but another thread may call `end` at any time when
+    the loop is stuck on the device. Only the thread that claims a batch settles it.
     """
 
     def __init__(self, outcomes: Outcomes) -> None:
@@ -25,20 +25,20 @@ class InFlightBatches:
         return len(self._batches)
 
     def take(self, batch: Batch) -> bool:
-        """Take a batch in; False if the engine has ended, and then its items are given back already."""
+        """Add a batch. Returns False if the engine has ended, after giving the batch's items back."""
         self._batches.add(batch)
-        # In this order: an end that does not see the batch has not begun, and is seen here.
+        # Order matters: if `end` missed the batch added above, `_over` was set before it and is seen here.
         if self._over:
             self._give_back(batch)
             return False
         return True
 
     def release(self, batch: Batch) -> None:
-        """Let go of a batch that is settled, or that was replaced by its parts."""
+        """Remove a batch that is settled or was replaced by its halves."""
         self._batches.discard(batch)
 
     def end(self) -> None:
-        """Give back all batches that nobody has claimed, and every later one."""
+        """Give back all unclaimed batches, and every batch added later."""
         self._over = True
         for batch in tuple(self._batches):
             self._give_back(batch)

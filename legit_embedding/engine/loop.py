@@ -1,4 +1,4 @@
-"""The one thread that drives the device."""
+"""Device loop: the thread that launches batches on the device."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from legit_embedding.engine.outcomes import Outcomes
 
 TURN_S = 0.5
-"""The longest the loop sleeps: it turns this often with nothing to do, so that one can tell idle from stuck."""
+"""Maximum sleep of the loop. It turns this often even when idle, so that monitoring can tell idle from stuck."""
 MEMORY_CHECK_S = 5.0
-"""How often the device's free memory is read again."""
+"""Interval between readings of the device's free memory."""
 
 
 class Loop:
-    """Packs, stages and launches one batch after the other, and decides what becomes of those that fail.
+    """Packs, stages and launches batches one after another, and hands failed batches to recovery.
 
-    It stays one batch ahead of the device, or two where launches are slow. A batch that is not full is held back until
-    the batch before it is nearly done: the device does not notice, and more items come along.
+    It stays one batch ahead of the device, or two where launches are slow. A partial batch is held back until the
+    previous batch is nearly done: this costs the device no time and lets more items arrive.
 
     Args:
         queues: the models by name.
         outcomes: settles items.
-        in_flight: knows every batch that is not settled.
+        in_flight: the registry of unsettled batches.
         open_device: opens the device and loads the models; called on the loop's thread.
-        check_memory: compares the models' plans with what is free now.
-        on_fatal: called with the cause, on the loop's thread, when it ends without having been asked to.
+        check_memory: adjusts the models' ceilings to the memory that is free now.
+        on_fatal: called with the cause, on the loop's thread, when the loop ends without having been stopped.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Loop:
         """Start the thread and wait until the models are ready.
 
         Raises:
-            BaseException: whatever kept them from getting ready.
+            BaseException: the error that prevented the start.
         """
         self._thread.start()
         self._ready.wait()
@@ -91,7 +91,7 @@ class Loop:
             raise self._refusal
 
     def stop(self, timeout: float) -> None:
-        """End the loop after what is on the device, or after `timeout` seconds without it."""
+        """Stop the loop once the batches on the device have landed, or after `timeout` seconds."""
         self._stop_by = time.monotonic() + timeout
         self._wake.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -99,17 +99,17 @@ class Loop:
 
     @property
     def running(self) -> bool:
-        """Whether the models are ready and the loop has not ended."""
+        """True if the models are ready and the loop has not ended."""
         return self._running and self._thread.is_alive()
 
     def notice(self) -> None:
-        """Something was submitted."""
+        """Wake the loop after a submission if it is waiting for items."""
         if self._hungry:
             self._hungry = False
             self._wake.set()
 
     def stalled_for(self, now: float) -> float:
-        """How long the loop, or the device, has made no progress, beyond the loop's longest sleep."""
+        """Return the seconds since the loop or the device last made progress, less the loop's maximum sleep."""
         return max(0.0, now - self.turned_at - TURN_S, self.device_queue.stalled_for(now))
 
     def _main(self) -> None:
@@ -130,7 +130,7 @@ class Loop:
         self._end(self._run())
 
     def _run(self) -> BaseException | None:
-        """Turn until stopped; the cause if it ends otherwise."""
+        """Run turns until stopped. Returns the cause if the loop ended otherwise."""
         try:
             while self._stop_by is None:
                 self._turn()
@@ -150,7 +150,7 @@ class Loop:
         if cause is None:
             self._device.close()
         else:
-            # The cause's frames hold the batch that failed, and this loop all the others.
+            # The traceback's frames hold the failed batch; this loop holds all the others.
             self._device.abandon(self, cause)
 
     def _turn(self) -> None:
@@ -163,7 +163,7 @@ class Loop:
             self._sleep(TURN_S)
 
     def _advance(self, now: float) -> None:
-        """Launch a batch, or sleep until one should be launched."""
+        """Launch a batch, or sleep until one is due."""
         due = {name: wait for name, queue in self._queues.items() if (wait := queue.due_in(now)) is not None}
         ready = [name for name, wait in due.items() if wait <= 0]
         if not ready:
@@ -195,11 +195,11 @@ class Loop:
         try:
             arrays = [delivery.prepared.array for delivery in batch.deliveries]
             return launch(self._device, queue.backend, queue.forward, arrays)
-        except Exception as error:  # noqa: BLE001 - whatever a batch does, it costs itself only
+        except Exception as error:  # noqa: BLE001 - a failing batch must not affect others
             return error
 
     def _absorb(self, now: float) -> None:
-        """Take in what has landed."""
+        """Process landed batches."""
         while self._landings:
             flight, error = self._landings.popleft()
             self.device_queue.landed(now)
@@ -214,7 +214,7 @@ class Loop:
             raise self._crash
 
     def _let_land(self, by: float) -> None:
-        """Wait for what is on the device."""
+        """Wait for the batches on the device until the time `by`."""
         while len(self.device_queue) and (now := time.monotonic()) < by:
             self.turned_at = now
             self._wake.clear()
@@ -223,10 +223,10 @@ class Loop:
             self._absorb(now)
 
     def _sleep(self, seconds: float, *, hungry: bool = False) -> None:
-        """Sleep until the time is over, something lands, the loop is to stop or, if hungry, something is submitted."""
+        """Sleep until the timeout, a landing, a stop request or, if hungry, a submission."""
         self._wake.clear()
         self._hungry = hungry
-        # Looked at after the flags are set: what comes later wakes the loop.
+        # Checked after the flags are set, so that any later event wakes the loop.
         if not self._has_news(hungry=hungry):
             self._wake.wait(seconds)
         self._hungry = False

@@ -1,4 +1,4 @@
-"""One model's place in the engine: its queue, its limits, its retries and its counters."""
+"""Per-model state in the engine: queue, limits, retries and counters."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 _SMOOTHING = 0.2
 _MIN_PACE = 1e-3
 _FIRST_GUESS = {"image": 1, "text": 32}
-"""What an item costs, as long as none has been seen."""
+"""Assumed cost per item until the first batch has been measured."""
 
 
 class ModelQueue:
-    """One model. The accumulator is for any thread, the rest is the loop's."""
+    """Engine state of one model. Any thread may use the accumulator; the rest belongs to the loop's thread."""
 
     plan: Plan
-    """Known once the engine has started, like `forward`."""
+    """Set when the engine has started, like `forward`."""
     forward: Forward
 
     def __init__(
@@ -61,7 +61,7 @@ class ModelQueue:
         self.target = 1
 
     def open(self, plan: Plan, forward: Forward) -> None:
-        """The model is loaded and measured."""
+        """Set the plan and the forward pass of the loaded and measured model."""
         self.plan = plan
         self.ceiling = Ceiling(plan.largest)
         self.forward = forward
@@ -69,31 +69,31 @@ class ModelQueue:
 
     @property
     def limits(self) -> Limits:
-        """How large a batch may be at the moment."""
+        """Current size limits of a batch."""
         items = min(self.max_batch or MAX_ITEMS, MAX_ITEMS)
         return Limits(min(self.target, self.ceiling.cost), items, self.plan.free_padding())
 
     def batch_items(self) -> int:
-        """About how many items a full batch has."""
+        """Return the approximate number of items in a full batch."""
         limits = self.limits
         counters = self.counters
         each = counters.useful / counters.items if counters.items else _FIRST_GUESS[self.kind]
         return max(1, min(limits.items, int(limits.cost / each)))
 
     def due_in(self, now: float) -> float | None:
-        """In how many seconds a batch may go to the device: 0 for at once, None while nothing waits."""
+        """Return the seconds until a batch may be launched: 0 for immediately, None while nothing is waiting."""
         waits = [self._retries[0][0] - now] if self._retries else []
         if len(self.accumulator):
             waits.append(self._linger_left(now))
         return max(0.0, min(waits)) if waits else None
 
     def has_full_batch(self) -> bool:
-        """Whether waiting would not make the next batch larger."""
+        """Return True if waiting would not enlarge the next batch."""
         limits = self.limits
         return len(self.accumulator) >= limits.items or self.accumulator.cost >= limits.cost
 
     def next_batch(self, now: float) -> Batch | None:
-        """Take the next batch, retries first; None if all that waited was cancelled or expired, which is answered."""
+        """Take the next batch, retries first; None if nothing is left once cancelled and expired items are answered."""
         if self._retries and self._retries[0][0] <= now:
             return heapq.heappop(self._retries)[2]
         if not len(self.accumulator):
@@ -103,15 +103,15 @@ class ModelQueue:
         return Batch(self.name, self.kind, pack.deliveries) if pack.deliveries else None
 
     def retry(self, batch: Batch) -> None:
-        """Let a batch, or a part of one, go to the device again when it may."""
+        """Schedule a batch, or part of one, for another attempt at its `not_before`."""
         heapq.heappush(self._retries, (batch.not_before, next(self._order), batch))
 
     def expected_s(self, cost: int) -> float:
-        """How long a batch of this cost will probably compute."""
+        """Return the expected compute time of a batch of this cost, in seconds."""
         return self._pace * self.plan.seconds.at(cost)
 
     def ran(self, batch: Batch, seconds: float) -> None:
-        """A batch of this model has landed."""
+        """Record a landed batch."""
         started_at, limits = time.monotonic() - seconds, self.limits
         fill = max(batch.cost / limits.cost, len(batch.deliveries) / limits.items)
         waits = [started_at - delivery.queued_at for delivery in batch.deliveries]
@@ -125,7 +125,7 @@ class ModelQueue:
         self._keep_pace(self.plan.seconds.at(batch.cost), seconds)
 
     def stats(self, all_device_s: float, weight: float) -> ModelStats:
-        """The counters of this moment."""
+        """Return a snapshot of the counters."""
         counters, opened = self.counters, hasattr(self, "plan")
         return ModelStats(
             waiting=len(self.accumulator),
@@ -151,7 +151,7 @@ class ModelQueue:
         )
 
     def _keep_pace(self, planned: float, seconds: float) -> None:
-        """Learn from a batch how much slower or faster than planned the device is; most from the first ones."""
+        """Update the ratio of measured to planned time from a batch; the first batches weigh most."""
         if planned > 0:
             smoothing = max(_SMOOTHING, 1 / self.counters.batches)
             self._pace += smoothing * (seconds / planned - self._pace)

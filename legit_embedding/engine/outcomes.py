@@ -1,4 +1,4 @@
-"""The engine's last word on its items: every callback goes through here."""
+"""Settlement of items: all delivery callbacks are called from here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_FINITE = "the model's vector for this item holds a NaN or an infinity"
 
 
 class Vectors:
-    """A batch's vectors, looked through.
+    """A batch's vectors, checked for shape and for non-finite values.
 
     Raises:
         ValueError: they are not ``[n, dim]``.
@@ -41,7 +41,7 @@ class Vectors:
 
 
 class Outcomes:
-    """Settles items, counts those still open and the failures, and survives a callback that raises."""
+    """Settles items, counts open items and failures, and tolerates callbacks that raise."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -49,26 +49,26 @@ class Outcomes:
         self._failures: dict[str, int] = {}
 
     def expect(self) -> None:
-        """One more item is to be settled."""
+        """Count one more open item."""
         with self._changed:
             self._open += 1
 
     def wait_for_all(self, timeout: float) -> bool:
-        """Wait until nothing is open; False if that takes longer."""
+        """Wait until no item is open. Returns False on timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: self._open == 0, timeout)
 
     @property
     def open(self) -> int:
-        """How many items are not settled."""
+        """Number of unsettled items."""
         return self._open
 
     def failures(self, model: str) -> int:
-        """How many items of a model have failed."""
+        """Return the number of failed items of a model."""
         return self._failures.get(model, 0)
 
     def embedded(self, batch: Batch, vectors: Vectors, started_at: float, compute_s: float) -> None:
-        """Hand each item its vector; the caller has claimed the batch. Nothing here raises."""
+        """Deliver each item's vector. The caller has claimed the batch. Never raises."""
         for delivery, vector, good in zip(batch.deliveries, vectors.rows, vectors.finite, strict=True):
             if delivery.cancelled is not None:
                 self._fail(delivery, TaskError(delivery.cancelled, CANCELLED))
@@ -82,20 +82,20 @@ class Outcomes:
         self._settled(len(batch.deliveries))
 
     def fail(self, deliveries: Iterable[Delivery], error: TaskError) -> None:
-        """Tell these items' sources that they cannot be embedded."""
+        """Fail these items with an error."""
         count = 0
         for count, delivery in enumerate(deliveries, start=1):  # noqa: B007 - how many there were
             self._fail(delivery, error)
         self._settled(count)
 
     def refuse(self, deliveries: Iterable[Delivery]) -> None:
-        """Answer items that were found cancelled or expired."""
+        """Fail items that were found to be cancelled or expired."""
         for delivery in deliveries:
             code = delivery.cancelled
             self.fail([delivery], TaskError("expired", EXPIRED) if code is None else TaskError(code, CANCELLED))
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Return items unanswered."""
+        """Give items back to their sources unanswered."""
         count = 0
         for count, delivery in enumerate(deliveries, start=1):  # noqa: B007
             try:

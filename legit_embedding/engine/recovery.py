@@ -1,4 +1,4 @@
-"""What becomes of a batch that failed: one bad item costs itself only."""
+"""Recovery from failed batches, so that one bad item does not fail the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_DELAYS_S = (0.05, 0.25, 1.0)
-"""Waits before an item that ran out of memory all alone is tried again, in seconds."""
+"""Delays before retrying a single item that ran out of memory, in seconds."""
 
 _ALLOCATIONS = ("_status_alloc_failed", "allocation_failed")  # cuBLAS and cuDNN 8; cuDNN 9
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", *_ALLOCATIONS)
@@ -33,11 +33,11 @@ _ACCELERATOR_ERROR: type[BaseException] = getattr(torch, "AcceleratorError", tor
 
 
 class DeviceLostError(RuntimeError):
-    """The device is broken for good; only a new process can use it again."""
+    """The device is permanently broken; only a new process can use it again."""
 
 
 class Fault(Enum):
-    """What kind of failure an error is."""
+    """Kinds of failure."""
 
     MEMORY = auto()
     DEVICE = auto()
@@ -45,20 +45,20 @@ class Fault(Enum):
 
 
 def diagnose(error: BaseException, device: Device) -> Fault:
-    """Tell lack of memory, a broken device and anything else apart."""
+    """Classify an error as out of memory, a broken device, or a fault of the batch."""
     text = str(error).lower()
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return Fault.MEMORY
     if isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS):
         return Fault.MEMORY
     if isinstance(error, _ACCELERATOR_ERROR) or any(sign in text for sign in _DEVICE_SIGNS):
-        # Many of these concern one batch only, an impossible launch for example. A broken device fails at anything.
+        # Many of these affect one batch only, for example an invalid launch. A broken device also fails the probe.
         return Fault.DEVICE if _is_broken(device) else Fault.BATCH
     return Fault.BATCH
 
 
 def is_lost(error: BaseException | None, device: Device) -> bool:
-    """Whether this error, or one that it came of, says that the device is broken for good."""
+    """Return True if this error, or one of its causes, shows that the device is permanently broken."""
     while error is not None:
         if diagnose(error, device) is Fault.DEVICE:
             return True
@@ -76,7 +76,7 @@ def _is_broken(device: Device) -> bool:
 
 
 class Recovery:
-    """Decides what is tried again and what is answered. Belongs to the loop's thread."""
+    """Retries or answers the items of failed batches. Used by the loop's thread only."""
 
     def __init__(self, device: Device, outcomes: Outcomes, in_flight: InFlightBatches) -> None:
         self._device = device
@@ -84,17 +84,17 @@ class Recovery:
         self._in_flight = in_flight
 
     def handle(self, queue: ModelQueue, batch: Batch, error: BaseException) -> None:
-        """Split a batch that failed, let it try again, or answer its last item.
+        """Split a failed batch, schedule a retry, or answer its last item.
 
         Raises:
-            DeviceLostError: the device is broken for good; the batch is untouched.
+            DeviceLostError: the device is permanently broken; the batch is untouched.
         """
         fault = diagnose(error, self._device)
         if fault is Fault.DEVICE:
             message = f"the device is broken for good: {in_one_line(error)}"
             raise DeviceLostError(message) from error
         if fault is Fault.MEMORY:
-            # The frames of the failed call hold its tensors.
+            # Drop the traceback: its frames hold the tensors of the failed call.
             error.__traceback__ = error.__context__ = error.__cause__ = None
             self._out_of_memory(queue, batch)
         else:
@@ -113,8 +113,8 @@ class Recovery:
             self._give_up(queue, batch)
 
     def _make_smaller(self, queue: ModelQueue, batch: Batch) -> None:
-        # Once for a batch, however often its parts fail: whether its size or one of its items is to blame, the next
-        # batch will show.
+        # Lower the ceiling once per original batch, however often its parts fail: the next batches show whether its
+        # size or one of its items was the cause.
         if batch.memory_failed_at is None:
             batch.memory_failed_at = queue.ceiling.shrink(batch.cost)
             logger.warning(

@@ -1,4 +1,4 @@
-"""Whose batch is next on the device."""
+"""Fair scheduling of device time between models."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_DEBT_S = 10.0
-"""How far a model can fall behind the others by what it used, so that one very slow batch does not bar it for long."""
+"""Limit on a model's debt, in seconds, so that one very slow batch does not block the model for long."""
 
 
 class Scheduler:
-    """Deficit round robin on measured device time, with a quantum so small that it never shows.
+    """Deficit round robin on measured device time, with a negligible quantum.
 
-    A model's credit is the device time it is owed, divided by its weight. The model with the largest credit is next;
-    what its batch then takes is charged to it. Each turn everybody is granted the same, just so much that the model
-    chosen has credit zero. A model cannot save credit while it has nothing to do, so none above
-    zero is kept; debts are.
+    A model's credit is the device time it is owed, divided by its weight. The model with the largest credit runs next
+    and is charged for the time its batch takes. On each turn all models are granted the same amount, chosen so that the
+    selected model has zero credit. Credit above zero is discarded, because idle models must not accumulate it; debt is
+    kept.
 
     Args:
         weights: each model's share of device time, in any unit.
@@ -30,10 +30,10 @@ class Scheduler:
         self._turn = 0
 
     def set_weight(self, model: str, weight: float) -> None:
-        """Change a model's share from now on.
+        """Change a model's share.
 
         Raises:
-            ValueError: the weight is not above zero.
+            ValueError: the weight is not positive.
         """
         if not weight > 0:
             message = f"a weight must be above zero, not {weight}"
@@ -41,15 +41,15 @@ class Scheduler:
         self._weights[model] = weight
 
     def weight(self, model: str) -> float:
-        """A model's share, in the unit of all weights."""
+        """Return a model's share, in the common unit of all weights."""
         return self._weights[model]
 
     def next(self, ready: Iterable[str]) -> str:
-        """Whose turn it is among these models; of equals, the one served least recently."""
+        """Choose the model that runs next; ties go to the least recently served one."""
         return max(ready, key=lambda model: (self._credit[model], -self._served[model]))
 
     def serve(self, model: str, seconds: float) -> None:
-        """A batch of the model whose turn it is goes to the device, and will probably take so long."""
+        """Record a launch of the chosen model and charge its expected time."""
         level = self._credit[model]
         for each, owed in self._credit.items():
             self._credit[each] = min(owed - level, 0.0)
@@ -58,5 +58,5 @@ class Scheduler:
         self.correct(model, seconds)
 
     def correct(self, model: str, seconds: float) -> None:
-        """A batch took so much longer than it was charged with, or, below zero, so much less."""
+        """Charge the difference between a batch's actual and expected time, which may be negative."""
         self._credit[model] = max(self._credit[model] - seconds / self._weights[model], -MAX_DEBT_S)

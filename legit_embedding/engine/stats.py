@@ -1,4 +1,4 @@
-"""What the engine says of itself."""
+"""Statistics of the engine."""
 
 from __future__ import annotations
 
@@ -19,100 +19,100 @@ _WINDOW_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Whether a loop gets on."""
+    """Liveness of a loop."""
 
     alive: bool
     stalled_s: float
-    """For how long nothing has moved, in seconds."""
+    """Seconds without progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The device's memory, in bytes, when the loop last looked."""
+    """The device's memory in bytes, as of the loop's last reading."""
 
     used: int = 0
-    """What this process holds."""
+    """Memory held by this process."""
     free: int = 0
-    """What batches could take."""
+    """Memory available to batches."""
     is_gpu: bool = False
-    """Whether it is a GPU's; a CPU's `free` is a constant."""
+    """True for a GPU; on a CPU `free` is a constant."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchHistograms:
-    """How the batches of one model were."""
+    """Distributions over the batches of one model."""
 
     wait_s: Distribution
-    """An item each: from its submission to the start of its batch."""
+    """Per item, from submission to the start of its batch."""
     compute_s: Distribution
     items: Distribution
     fill: Distribution
-    """The part of what the batch could have held."""
+    """Batch size as a fraction of its limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStats:
-    """One model; counts grow from the start, the rest is of this moment."""
+    """Statistics of one model: counts are cumulative since the start, other values are current."""
 
     waiting: int
     waiting_bytes: int
     batches: int
     items: int
-    """Items that were in a batch which the device finished."""
+    """Items in batches that the device finished."""
     device_s: float
     share: float
-    """The part of all models' device time."""
+    """Fraction of the device time of all models."""
     padding_waste: float
-    """The part of the device's work that was padding, 0 to 1."""
+    """Fraction of the device's work spent on padding, 0 to 1."""
     ooms: int
     failures: int
     largest_batch: int
-    """The largest batch cost that ran."""
+    """Largest batch cost run so far."""
     ceiling: int
-    """The largest batch cost that memory allows."""
+    """Largest batch cost that memory allows."""
     target: int
-    """The batch cost at which a batch is full."""
+    """Cost at which a batch is considered full."""
     weight: float
     linger_ms: float
     max_batch: int | None
     failed_in_row: int
-    """Batches that ended without one good vector since the last that did not."""
+    """Consecutive batches without a single finite vector."""
     planned_bytes: int
-    """The weights, and the largest batch that memory allows."""
+    """Memory for the weights plus the largest batch that memory allows."""
     batches_seen: BatchHistograms
     useful_cost: int
-    """The sum of the items' own costs, over all batches."""
+    """Sum of the items' own costs over all batches."""
     padded_cost: int
-    """What these batches cost, padding included."""
+    """Total cost of these batches, padding included."""
 
     @property
     def batch_size_avg(self) -> float:
-        """Items a batch."""
+        """Mean number of items per batch."""
         return self.items / self.batches if self.batches else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The whole engine."""
+    """Statistics of the engine as a whole."""
 
     models: dict[str, ModelStats]
     busy: float
-    """The part of the last seconds in which the device computed, 0 to 1."""
+    """Fraction of the last few seconds in which the device was computing, 0 to 1."""
     open_items: int
-    """Items submitted and not settled."""
+    """Submitted items that are not settled."""
     open_batches: int
-    """Batches that left their accumulator and are not settled."""
+    """Unsettled batches that have left their accumulator."""
     on_device: int
-    """Batches that compute, or wait on the device."""
+    """Batches computing or waiting on the device."""
     turned_at: float
-    """When the loop last turned, by `time.monotonic`."""
+    """Time of the loop's last turn, by `time.monotonic`."""
     memory: Memory = field(default_factory=Memory)
     device: Choice | None = None
-    """Which device it is, and why; None until it is opened."""
+    """Device in use and the reason for choosing it; None until it is opened."""
 
 
 class Counters:
-    """What the loop counts for one model."""
+    """Counters that the loop keeps per model."""
 
     def __init__(self) -> None:
         self.batches = 0
@@ -129,7 +129,7 @@ class Counters:
         self._fill = Histogram(RATIOS)
 
     def ran(self, waits: Sequence[float], useful: int, padded: int, seconds: float, fill: float) -> None:
-        """The device finished a batch whose items had waited so long, and which was so full."""
+        """Record a finished batch with its items' queue times and its fill ratio."""
         items = len(waits)
         self._wait_s.observe_all(waits)
         self._compute_s.observe(seconds)
@@ -143,19 +143,19 @@ class Counters:
         self.largest = max(self.largest, padded)
 
     def histograms(self) -> BatchHistograms:
-        """How the batches were so far."""
+        """Return the distributions so far."""
         return BatchHistograms(
             self._wait_s.snapshot(), self._compute_s.snapshot(), self._batch_items.snapshot(), self._fill.snapshot()
         )
 
     @property
     def padding_waste(self) -> float:
-        """The part of the padded cost that was padding."""
+        """Fraction of the padded cost that was padding."""
         return 1 - self.useful / self.padded if self.padded else 0.0
 
 
 class BusyMeter:
-    """The part of the last seconds in which the device computed, older ones counting less and less."""
+    """Exponentially decaying average of the fraction of time in which the device was computing."""
 
     def __init__(self, now: float) -> None:
         self._since = now
@@ -163,12 +163,12 @@ class BusyMeter:
         self._at = now
 
     def add(self, seconds: float, now: float) -> None:
-        """The device computed for so long until now."""
+        """Add compute time that ended now, in seconds."""
         self._seconds = self._faded(now) + seconds
         self._at = now
 
     def fraction(self, now: float) -> float:
-        """Busy seconds over all seconds, both faded alike."""
+        """Return the ratio of busy to elapsed seconds, both decayed alike."""
         window = _WINDOW_S * (1 - math.exp(-(now - self._since) / _WINDOW_S))
         return min(1.0, self._faded(now) / window) if window > 0 else 0.0
 

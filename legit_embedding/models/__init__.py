@@ -1,1 +1,1 @@
-"""Models and what they need: the registry and its backends."""
+"""Model registry and backends."""

@@ -1,4 +1,4 @@
-"""What open_clip knows about a model, read the way it reads it but without building the model."""
+"""open_clip's model configuration, resolved as open_clip does but without building the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _USUAL_SIZE = 224
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One model's vectors, and how it wants its images."""
+    """One model's vector size and image preprocessing."""
 
     dim: int
     size: tuple[int, int]
@@ -33,11 +33,11 @@ class Architecture:
 
     @classmethod
     def read(cls, name: str, pretrained: str) -> Architecture:
-        """Merge the defaults, the checkpoint's own preprocessing and the architecture's size.
+        """Merge the defaults, the checkpoint's preprocessing settings and the architecture's image size.
 
         Args:
-            name: as open_clip takes it: an architecture, ``hf-hub:ID`` or ``local-dir:PATH``.
-            pretrained: a tag; anything else says nothing about preprocessing.
+            name: the name in open_clip's format: an architecture, ``hf-hub:ID`` or ``local-dir:PATH``.
+            pretrained: a tag; other values carry no preprocessing settings.
 
         Raises:
             LookupError: open_clip knows no such architecture.
@@ -46,7 +46,7 @@ class Architecture:
         model, checkpoint = configurations(name, pretrained)
         merged = merge_preprocess_dict(asdict(PreprocessCfg()), checkpoint)
         size = model["vision_cfg"].get("image_size", _USUAL_SIZE)
-        # "random" is for training: at inference open_clip takes it for bicubic.
+        # "random" is for training: at inference open_clip treats it as bicubic.
         interpolation = "bilinear" if merged["interpolation"] == "bilinear" else "bicubic"
         return cls(
             dim=int(model["embed_dim"]),
@@ -60,7 +60,7 @@ class Architecture:
 
 
 def configurations(name: str, pretrained: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The architecture's configuration, and what is said about preprocessing."""
+    """Return the architecture's configuration and the preprocessing settings."""
     schema, identifier = parse_model_name(name)
     if schema is None:
         cleaned = identifier.replace("/", "-")

@@ -1,4 +1,4 @@
-"""Attention masks that are made without asking the device anything."""
+"""Attention masks created without reading from the device."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SKIPS = {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
 
 
 def make_masks_blindly() -> None:
-    """Have transformers make a mask for every batch of this process, whether or not the batch is padded.
+    """Make transformers create a mask for every batch in this process, padded or not.
 
-    It leaves out a mask that hides nothing, and to know that it reads the padding back from the device: for every batch
-    the thread that launches would wait until the device has caught up. Nearly every batch is padded, so there is little
-    to save. The masks themselves are transformers' own, whatever the model: causal, sliding or plain.
+    By default it omits masks that hide nothing, and to find out it reads the padding back from the device, so the
+    launching thread would wait for the device on every batch. Nearly every batch is padded, so omitting masks saves
+    little. The masks themselves are still made by transformers for every kind of model: causal, sliding or plain.
     """
     for name, maker in _MAKERS.items():
         AttentionMaskInterface.register(name, partial(_without_skips, maker))

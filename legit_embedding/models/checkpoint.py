@@ -1,4 +1,4 @@
-"""One transformers model's files, by hub id, folder or installed package, loaded once for all of its towers."""
+"""Files of one transformers model, from the hub, a folder or an installed package, loaded once for all its towers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from legit_embedding.models.config import Kind, ModelConfig
 
-# Of these only the encoder is loaded, as sentence-transformers does.
+# Encoder-decoder models of which only the encoder is loaded, as in sentence-transformers.
 _TWO_HALVES = frozenset({"mt5", "t5", "umt5"})
-# The head over the first token, which only a pooling of that name reads: checkpoints may come without it.
+# The head over the first token is read only by the pooling of that name, and checkpoints may lack it.
 _POOLER = "pooler."
 _HALVES: Mapping[Kind, tuple[str, ...]] = {
     "image": ("vision_model", "visual_projection", "vision_proj"),
@@ -38,18 +38,18 @@ _HALVES: Mapping[Kind, tuple[str, ...]] = {
 
 
 class Checkpoint:
-    """What the settings of one model point to; each file is read when it is needed.
+    """Lazily read files that the settings of one model refer to.
 
-    ``name`` is a hub id, a folder or ``package:NAME``. ``pretrained`` is empty for the weights that go with the name,
-    a folder or ``package:NAME`` to take everything from there instead, or ``random:SEED``. ``revision`` pins what comes
-    from the hub.
+    ``name`` is a hub id, a folder or ``package:NAME``. ``pretrained`` is empty for the weights that belong to the name,
+    a folder or ``package:NAME`` to read everything from there instead, or ``random:SEED``. ``revision`` pins files from
+    the hub.
 
     Args:
-        name: the model's name, for errors.
-        config: its settings, with every kind that it serves.
+        name: the model's name, for error messages.
+        config: its settings, for all the kinds that it serves.
 
     Raises:
-        ConfigError: here a seed that is none; later, whatever is not there or does not fit.
+        ConfigError: the seed is invalid; later, a file is missing or does not fit.
     """
 
     def __init__(self, name: str, config: ModelConfig) -> None:
@@ -57,13 +57,13 @@ class Checkpoint:
         self.config = config
         self.digest = ""
         self.has_pooler = False
-        """Whether the weights have a head over the first token; known once they are loaded."""
+        """True if the weights include a head over the first token; known once they are loaded."""
         self._seed = random_seed(name, config)
         self._loaded: PreTrainedModel | None = None
 
     @cached_property
     def source(self) -> str:
-        """The hub id or the folder that everything is read from."""
+        """Hub id or folder from which all files are read."""
         own = self.config.pretrained and self._seed is None
         field, source = ("pretrained", self.config.pretrained) if own else ("name", self.config.name)
         if source.startswith(PACKAGE):
@@ -77,12 +77,12 @@ class Checkpoint:
 
     @property
     def hub(self) -> dict[str, Any]:
-        """What every function of the library that reads files is told: code beside a model never runs."""
+        """Common keyword arguments for the library's loading functions; code shipped with a model never runs."""
         return {"revision": self.config.revision or None, "trust_remote_code": False}
 
     @property
     def revision(self) -> str:
-        """The pinned revision, or the commit that the hub's cache names; empty where there is neither."""
+        """The pinned revision, or the commit in the hub's cache; empty if neither is known."""
         return self.config.revision or self._commit
 
     @cached_property
@@ -105,7 +105,7 @@ class Checkpoint:
 
     @cached_property
     def family(self) -> Family:
-        """What the architecture embeds, and that it embeds all the kinds that the settings name."""
+        """The architecture's family, checked to embed all the kinds that the settings name."""
         try:
             family = Family.of(self.architecture)
         except ValueError as error:
@@ -119,19 +119,19 @@ class Checkpoint:
 
     @cached_property
     def sidecar(self) -> Sidecar:
-        """What sentence-transformers says of the model."""
+        """sentence-transformers' metadata for the model."""
         return Sidecar.read(self.read, self.architecture.model_type)
 
-    def read(self, path: str) -> Any:  # noqa: ANN401 - a list or an object, as the file is
-        """A JSON file of the model; an empty object where there is none."""
+    def read(self, path: str) -> Any:  # noqa: ANN401 - a list or an object, depending on the file
+        """Read a JSON file of the model. Returns an empty object if the file is missing."""
         found = self._file(path)
         return json.loads(found.read_text("utf-8")) if found is not None else {}
 
     def tensors(self, folder: str) -> Mapping[str, torch.Tensor]:
-        """The weights of a layer that has a folder of its own.
+        """Read the weights of a layer stored in its own folder.
 
         Raises:
-            ConfigError: there are none.
+            ConfigError: the folder has no weights.
         """
         path = self._file(f"{folder}/model.safetensors")
         if path is not None:
@@ -143,17 +143,17 @@ class Checkpoint:
         return found
 
     def model(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The model, on the CPU until its first tower moves it; the same one for all of its towers."""
+        """Return the model shared by all its towers, on the CPU until the first tower moves it."""
         if self._loaded is None:
             disable_progress_bar()  # type: ignore[no-untyped-call]
             self._loaded = self._without_other_half(self.guarded(lambda: self._made(dtype)))
         return self._loaded
 
-    def guarded(self, load: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it loads
-        """Call something that reads files.
+    def guarded(self, load: Callable[[], Any]) -> Any:  # noqa: ANN401 - depends on the loader
+        """Call a function that reads files.
 
         Raises:
-            ConfigError: it failed; the library raises whatever comes along, and the operator gets its words.
+            ConfigError: the call failed. The library may raise any exception; its message is passed on to the operator.
         """
         try:
             return load()
@@ -163,7 +163,7 @@ class Checkpoint:
             raise self.cannot_load(error) from error
 
     def cannot_load(self, reason: object) -> ConfigError:
-        """The error for a model that cannot be used."""
+        """Build the error for a model that cannot be loaded."""
         field = "pretrained" if self.config.pretrained and self._seed is None else "name"
         return misconfigured(self.name, field, f"cannot load {getattr(self.config, field)!r}: {reason}")
 
@@ -181,7 +181,7 @@ class Checkpoint:
     def _made(self, dtype: torch.dtype) -> PreTrainedModel:
         _ = self.family
         model, missing = self._pretrained(dtype) if self._seed is None else self._random(self._seed, dtype)
-        model.config.use_cache = False  # a decoder would keep every batch's keys and values
+        model.config.use_cache = False  # otherwise a decoder returns the keys and values of every batch
         kept = [(name, tensor) for name, tensor in model.named_parameters() if name not in missing]
         self.digest = fingerprint(kept)
         self.has_pooler = not any(name.startswith(_POOLER) for name in missing)
@@ -191,7 +191,7 @@ class Checkpoint:
         model, info = self._auto.from_pretrained(self.source, dtype=dtype, output_loading_info=True, **self.hub)
         missing = set(info["missing_keys"])
         needed = sorted(key for key in missing if not key.startswith(_POOLER))
-        if needed:  # the library would fill them with random numbers
+        if needed:  # the library would initialise them randomly
             raise self.cannot_load(f"{len(needed)} of its weights are not in the checkpoint, {needed[0]} for one")
         return model, missing
 
@@ -204,7 +204,7 @@ class Checkpoint:
         return model, set()
 
     def _without_other_half(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Drop the tower that nobody is to use."""
+        """Drop the tower that is not used."""
         if self.family.kinds != self.config.serves:
             for kind in set(self.family.kinds) - set(self.config.serves):
                 for part in _HALVES[kind]:

@@ -1,4 +1,4 @@
-"""From texts of any length to one batch."""
+"""Collation of texts of different lengths into one batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def padded(arrays: Sequence[NDArray[np.generic]], filler: int) -> dict[str, torch.Tensor]:
-    """Pad on the right, to the longest.
+    """Pad on the right to the longest text.
 
     Args:
-        arrays: token ids; those of a prompt that the pooling leaves out as their bitwise complements.
-        filler: the id of the padding.
+        arrays: token ids; ids of a prompt that pooling excludes are given as their bitwise complements.
+        filler: the id of the padding token.
     """
     lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
     mask = np.arange(lengths.max()) < lengths[:, None]

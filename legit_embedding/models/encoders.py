@@ -1,4 +1,4 @@
-"""Tokenizers of every make behind one interface: from texts to lists of token ids, special tokens included."""
+"""Common interface to tokenizers: texts to lists of token ids, including special tokens."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _WORDS = 1 << 17
 
 
 class Encoder(Protocol):
-    """Tokenises without cutting and without padding; safe to call from many threads at once."""
+    """Tokenises without truncation or padding. Thread-safe."""
 
     head: int
-    """How many special tokens stand before every text."""
+    """Number of special tokens before each text."""
     tail: int
-    """How many stand behind it."""
+    """Number of special tokens after each text."""
     least_window: int
-    """How many characters of a text have to be read together for its first tokens to be right."""
+    """Minimum number of leading characters needed to get a text's first tokens right."""
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text."""
+        """Return the token ids of each text."""
 
 
 class FastEncoder:
-    """A tokenizer of the ``tokenizers`` library.
+    """Encoder for tokenizers of the ``tokenizers`` library.
 
-    Its own truncation and padding stay off, so that nothing ever changes it: that is what makes it safe to share.
+    The tokenizer's own truncation and padding stay off, so its state never changes and threads can share it.
 
     Args:
-        tokenizer: owned by the encoder from now on.
+        tokenizer: the tokenizer, owned by the encoder from then on.
     """
 
     least_window = 0
@@ -48,52 +48,52 @@ class FastEncoder:
         self.head, self.tail = mask.index(0), mask[::-1].index(0)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise in as many threads as the tokenizer likes."""
+        """Tokenise in parallel, in the tokenizer's own threads."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
 
 class SlowEncoder:
-    """A tokenizer of transformers that is written in Python, as SigLIP's is.
+    """Encoder for transformers' Python tokenizers, such as SigLIP's.
 
     Args:
-        tokenizer: owned by the encoder from now on.
+        tokenizer: the tokenizer, owned by the encoder from then on.
     """
 
     least_window = 0
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._lock = Lock()  # nothing says that such a tokenizer may be shared
+        self._lock = Lock()  # these tokenizers are not documented as thread-safe
         ids = self(["a"])[0]
         special = [token in tokenizer.all_special_ids for token in ids]
         self.head, self.tail = special.index(False), special[::-1].index(False)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise one after the other."""
+        """Tokenise the texts one by one."""
         with self._lock:
             encoded: list[list[int]] = self._tokenizer(list(texts), padding=False, truncation=False).input_ids
         return encoded
 
 
 class BpeEncoder:
-    """open_clip's own tokenizer.
+    """Encoder for open_clip's own tokenizer.
 
-    It keeps what it has made of each word for ever, so that is forgotten from time to time.
+    The tokenizer's cache of words grows without bound, so it is cleared from time to time.
 
     Args:
-        tokenizer: owned by the encoder from now on.
+        tokenizer: the tokenizer, owned by the encoder from then on.
     """
 
     head = tail = 1
     least_window = 1 << 13
-    """It mends broken encodings by the look of a whole line."""
+    """Its repair of broken encodings looks at whole lines."""
 
     def __init__(self, tokenizer: SimpleTokenizer) -> None:
         self._tokenizer = tokenizer
         self._special = dict(tokenizer.cache)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Clean and tokenise one after the other."""
+        """Clean and tokenise the texts one by one."""
         tokenizer = self._tokenizer
         if len(tokenizer.cache) > _WORDS:
             tokenizer.cache = dict(self._special)
@@ -101,12 +101,12 @@ class BpeEncoder:
 
 
 class CleanedEncoder:
-    """An encoder before which each text is cleaned, and after which some ids are replaced, as open_clip does both.
+    """Encoder that cleans each text first and replaces some ids afterwards, as open_clip does.
 
     Args:
-        encoder: makes the ids.
-        clean: what happens to a text first.
-        replaced: ids that become 0.
+        encoder: the encoder that produces the ids.
+        clean: the function applied to each text first.
+        replaced: ids that are replaced by 0.
     """
 
     least_window = BpeEncoder.least_window
@@ -118,7 +118,7 @@ class CleanedEncoder:
         self.head, self.tail = encoder.head, encoder.tail
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Clean, tokenise and replace."""
+        """Clean and tokenise the texts, and replace ids."""
         encoded = self._encoder([self._clean(text) for text in texts])
         if not self._replaced:
             return encoded

@@ -1,4 +1,4 @@
-"""What the architectures of transformers embed, and why some cannot be used here."""
+"""Kinds of input that transformers architectures embed, and the reasons why some are unsupported."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _SOUND_INPUTS = frozenset({"input_values", "input_features"})
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What one architecture embeds."""
+    """Kinds of input that one architecture embeds."""
 
     kinds: tuple[Kind, ...]
 
     @property
     def is_pair(self) -> bool:
-        """Whether it has two towers that share a space."""
+        """True if it has two towers that share an embedding space."""
         return len(self.kinds) > 1
 
     @classmethod
     def of(cls, architecture: PretrainedConfig) -> Family:
-        """Look at the class that transformers has for this configuration.
+        """Determine the family from the class that transformers has for this configuration.
 
         Raises:
-            ValueError: it has none, or one that embeds neither images nor texts.
+            ValueError: it has no such class, or the class embeds neither images nor texts.
         """
-        found = AutoModel._model_mapping.get(type(architecture), None)  # noqa: SLF001 - there is no other way to ask
+        found = AutoModel._model_mapping.get(type(architecture), None)  # noqa: SLF001 - there is no public API for this
         made: Any = found[0] if isinstance(found, tuple) else found
         if made is None:
             message = f"transformers has no encoder for {architecture.model_type!r}; use an embedding model"
@@ -63,7 +63,7 @@ class Family:
 
 
 def refusal(config: dict[str, Any]) -> str | None:
-    """Why a model with this ``config.json`` is not used here, if it isn't, and what to use instead."""
+    """Return the reason why a model with this ``config.json`` is unsupported and the alternative, or None."""
     model_type = config.get("model_type")
     if model_type in _REFUSED:
         return _REFUSED[model_type]

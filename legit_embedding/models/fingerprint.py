@@ -1,4 +1,4 @@
-"""A short name for a set of weights: two models that answer with vectors of one space have the same."""
+"""Fingerprints of weights: models that share an embedding space have the same fingerprint."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _DIGITS = 16
 
 
 def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Sixteen hexadecimal digits from the name, the shape and a thousand evenly spread values of each tensor.
+    """Hash the name, the shape and a thousand evenly spaced values of each tensor to 16 hexadecimal digits.
 
-    Values are taken as bfloat16, so that fp32 and bf16 copies of the same weights have one fingerprint.
+    Values are converted to bfloat16, so that fp32 and bf16 copies of the same weights have the same fingerprint.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(parameters, key=lambda named: named[0]):

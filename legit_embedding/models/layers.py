@@ -1,4 +1,4 @@
-"""The layers that sentence-transformers puts after the pooling: Dense, LayerNorm and Normalize."""
+"""Layers that sentence-transformers applies after pooling: Dense, LayerNorm and Normalize."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ACTIVATIONS = "torch.nn.modules."
 
 
 class Normalize(torch.nn.Module):
-    """Makes a vector's length 1."""
+    """Scales each vector to unit length."""
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Normalise each row."""
@@ -27,7 +27,7 @@ class Normalize(torch.nn.Module):
 
 
 class Dense(torch.nn.Module):
-    """A linear map and an activation, with what came in added where the model says so."""
+    """Linear map and activation, with an optional residual connection."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Dense(torch.nn.Module):
 
 
 class LayerNorm(torch.nn.Module):
-    """A layer normalisation."""
+    """Layer normalisation."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -62,17 +62,17 @@ _LEARNED: dict[str, type[Dense | LayerNorm]] = {"Dense": Dense, "LayerNorm": Lay
 
 
 def stacked(modules: tuple[Module, ...], weights: Callable[[str], Weights]) -> torch.nn.Module:
-    """The layers in order, in float32, without a normalisation at the end.
+    """Build the layers in order, in float32, without a final normalisation.
 
     Args:
-        modules: as the model lists them.
-        weights: the tensors of the folder of this path.
+        modules: the modules as the model lists them.
+        weights: returns the tensors in a module's folder.
 
     Raises:
-        ValueError: a layer that is not known here, or does not fit its weights.
+        ValueError: a layer is unknown or does not fit its weights.
     """
-    modules = tuple(module for module in modules if module.type != "Dropout")  # that is for training
-    while modules and modules[-1].type == "Normalize":  # which is a setting of ours
+    modules = tuple(module for module in modules if module.type != "Dropout")  # only used in training
+    while modules and modules[-1].type == "Normalize":  # controlled by our own setting
         modules = modules[:-1]
     layers: list[torch.nn.Module] = []
     for module in modules:
@@ -102,10 +102,10 @@ def _learned(module: Module, weights: Callable[[str], Weights]) -> torch.nn.Modu
 
 
 def _activation(path: str | None) -> torch.nn.Module:
-    """An activation of torch by its path; nothing else is imported.
+    """Create one of torch's activations from its import path; no other path is imported.
 
     Raises:
-        ValueError: it is another path.
+        ValueError: the path is not one of torch's activations.
     """
     name = (path or f"{_ACTIVATIONS}linear.Identity").rpartition(".")[2]
     found = getattr(torch.nn, name, None)

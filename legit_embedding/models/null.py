@@ -1,4 +1,4 @@
-"""A model that computes nothing, for measuring what is around a model, and for tests."""
+"""Model without computation, for tests and for measuring the overhead around a model."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ _TURN = 2 * math.pi / (1 << _HALF)
 
 
 class NullOptions(Options):
-    """What this backend takes under ``models.NAME.options``."""
+    """Options of this backend under ``models.NAME.options``."""
 
     dim: Annotated[int, Field(ge=4)] = 768
     batch_s: Seconds = 0.0
-    """Device time that a batch pretends to take."""
+    """Simulated device time per batch."""
     item_s: Seconds = 0.0
-    """Device time that each item of a batch adds."""
+    """Additional simulated device time per item."""
     tokens: Annotated[int, Field(gt=0)] = 1
-    """How many tokens each text pretends to have."""
+    """Simulated number of tokens per text."""
 
 
 class NullModel:
-    """Answers each item with a unit vector made from its checksum (see `expected`), after a sleep.
+    """Returns a unit vector derived from each item's checksum (see `expected`), after a sleep.
 
-    In the settings: ``backend = "legit_embedding.models.null:NullModel"``, of either kind, or of both.
+    Configured as ``backend = "legit_embedding.models.null:NullModel"``, for either kind or both.
     """
 
     options_schema: ClassVar[type[NullOptions]] = NullOptions
@@ -57,41 +57,41 @@ class NullModel:
 
     @classmethod
     def towers(cls, name: str, config: ModelConfig) -> dict[Kind, Backend]:
-        """A backend for each kind that the settings name."""
+        """Make a backend for each kind that the settings name."""
         return {kind: cls(name, config.only(kind)) for kind in config.serves}
 
     @property
     def kind(self) -> Kind:
-        """What the settings say."""
+        """Kind given in the settings."""
         return self.config.serves[0]
 
     @property
     def dim(self) -> int:
-        """The length of a vector."""
+        """Vector length."""
         return self.options.dim
 
     def recipe(self) -> Recipe:
-        """Make the half that takes checksums."""
+        """Make the recipe, which computes checksums."""
         return NullRecipe(self.options.tokens if self.kind == "text" else 0)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Nothing to load."""
+        """Do nothing; there are no weights."""
 
     def collate(self, arrays: Sequence[NDArray[np.generic]]) -> Mapping[str, torch.Tensor]:
-        """Stack the checksums, under the names that real models use."""
+        """Stack the checksums under the input names that real models use."""
         stacked = torch.from_numpy(np.concatenate(arrays).reshape(len(arrays), -1))
         if self.kind == "image":
             return {"pixels": stacked}
         return {"input_ids": stacked, "attention_mask": torch.ones_like(stacked)}
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sleep, and make the vectors."""
+        """Sleep and compute the vectors."""
         checksums = inputs["pixels" if self.kind == "image" else "input_ids"][:, 0]
         self._pass_time(len(checksums))
         return unit_vectors(checksums, self.dim)
 
     def samples(self, cost: int) -> list[NDArray[np.generic]]:
-        """Zeros of this cost."""
+        """Return zeros of this batch cost."""
         return [np.zeros(self.options.tokens, np.int64)] * max(1, cost // self.options.tokens)
 
     def _pass_time(self, items: int) -> None:
@@ -101,31 +101,31 @@ class NullModel:
 
 
 class NullRecipe:
-    """Takes checksums.
+    """Recipe that computes checksums.
 
     Args:
-        tokens: the length of every text; 0 for images.
+        tokens: the simulated length of every text; 0 for images.
     """
 
     def __init__(self, tokens: int) -> None:
         self.max_tokens = tokens
 
     def image(self, data: bytes, max_pixels: int) -> Prepared:  # noqa: ARG002 - the protocol's signature
-        """The checksum of the file."""
+        """Compute the checksum of the file."""
         return self._checksum(data)
 
     def texts(self, texts: Sequence[str], prompts: Sequence[str | None] = ()) -> list[Prepared]:  # noqa: ARG002
-        """The checksum of each text's UTF-8 bytes."""
+        """Compute the checksum of each text's UTF-8 bytes."""
         return [self._checksum(text.encode("utf-8", "replace")) for text in texts]
 
     def check_handoff(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        """Any tensor has a checksum, but not of any size."""
+        """Refuse tensors that are too large; any other tensor is accepted."""
         size = dtype.itemsize * math.prod(shape)
         if size > LARGEST_HANDOFF:
             raise TaskError("handoff_refused", f"a tensor of {size} bytes is more than {LARGEST_HANDOFF}")
 
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
-        """The checksum of the tensor's bytes."""
+        """Compute the checksum of the tensor's bytes."""
         return self._checksum(array.tobytes())
 
     def _checksum(self, data: bytes) -> Prepared:
@@ -134,7 +134,7 @@ class NullRecipe:
 
 
 def unit_vectors(checksums: torch.Tensor, dim: int) -> torch.Tensor:
-    """Float32 ``[n, dim]``: each half of a 32-bit checksum is an angle, and each angle a point on a circle."""
+    """Return float32 ``[n, dim]``: each half of a 32-bit checksum is an angle, and each angle a point on a circle."""
     low = (checksums & ((1 << _HALF) - 1)).double() * _TURN
     high = (checksums >> _HALF).double() * _TURN
     points = torch.stack([low.cos(), low.sin(), high.cos(), high.sin()], dim=1) / math.sqrt(2)
@@ -144,7 +144,7 @@ def unit_vectors(checksums: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def expected(content: str | bytes, dim: int) -> NDArray[np.float32]:
-    """The vector that `NullModel` answers this text or this image file with."""
+    """Return the vector that `NullModel` produces for a text or an image file."""
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     vector: NDArray[np.float32] = unit_vectors(torch.tensor([crc32(data)]), dim)[0].numpy()
     return vector

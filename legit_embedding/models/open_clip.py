@@ -1,4 +1,4 @@
-"""Image encoders by way of open_clip, and the front door of its models."""
+"""open_clip backend: image encoders, and the entry point for models with two towers."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 class OpenClipOptions(Options):
-    """What this backend takes under ``models.NAME.options``."""
+    """Options of this backend under ``models.NAME.options``."""
 
     exact: bool = False
-    """Decode and resize exactly as open_clip does, at a quarter of the speed."""
+    """Decodes and resizes exactly as open_clip does, at a quarter of the speed."""
 
 
 class OpenClipModel:
-    """The image half of one open_clip model; `OpenClipCheckpoint` says what the settings mean.
+    """Image tower of an open_clip model. See `OpenClipCheckpoint` for the meaning of the settings.
 
     Args:
         name: the model's name.
-        config: its settings, for this half.
-        checkpoint: where the other half is served too, what both of them share.
+        config: its settings, for this tower.
+        checkpoint: the checkpoint shared with the other tower, if that is served too.
     """
 
     kind: Final[Kind] = "image"
@@ -54,7 +54,7 @@ class OpenClipModel:
 
     @classmethod
     def towers(cls, name: str, config: ModelConfig) -> dict[Kind, Backend]:
-        """A backend for each kind that the settings name; they load one checkpoint, once."""
+        """Make a backend for each kind that the settings name; they share one checkpoint, loaded once."""
         read_options(name, config, OpenClipOptions)
         checkpoint = OpenClipCheckpoint(name, config)
         made: dict[Kind, Backend] = {}
@@ -65,21 +65,21 @@ class OpenClipModel:
 
     @property
     def revision(self) -> str:
-        """The commit of the model's files, where that is known."""
+        """Commit of the model's files, if known."""
         return self._checkpoint.revision
 
     @property
     def digest(self) -> str:
-        """The fingerprint of the model's weights, once they are loaded."""
+        """Fingerprint of the model's weights, once they are loaded."""
         return self._checkpoint.digest
 
     @property
     def dim(self) -> int:
-        """The length of a vector."""
+        """Vector length."""
         return self._architecture.dim
 
     def recipe(self) -> ImageRecipe:
-        """Make the transforming half: no weights, no device."""
+        """Make the image recipe; needs neither weights nor a device."""
         wanted = self._architecture
         transform = ImageTransform(
             size=wanted.size,
@@ -97,21 +97,21 @@ class OpenClipModel:
         self._visual = self._checkpoint.tower("image").to(device=device, dtype=dtype)
 
     def collate(self, arrays: Sequence[NDArray[np.generic]]) -> Mapping[str, torch.Tensor]:
-        """Stack the images; where some are normalised already, the others are normalised here to go with them."""
+        """Stack the images. If some are already normalised, the others are normalised here to match."""
         return self._pixels.collate(arrays)
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Normalise the pixels, encode, and normalise the vectors of one batch."""
+        """Normalise the pixels, encode one batch and normalise its vectors."""
         if self._visual is None:
             raise RuntimeError("forward before load")
         features = self._visual(self._pixels.read(inputs["pixels"], self._dtype))
-        if isinstance(features, tuple):  # CoCa's tokens come along
+        if isinstance(features, tuple):  # CoCa also returns its tokens
             features = features[0]
         vectors: torch.Tensor = features.float()
         return functional.normalize(vectors, dim=-1) if self.config.normalize else vectors
 
     def samples(self, cost: int) -> list[NDArray[np.generic]]:
-        """As many images as the cost, all the same noise."""
+        """Return as many images as the cost, all with the same noise."""
         return noise(cost, self._architecture.size)
 
     @property

@@ -1,4 +1,4 @@
-"""One open_clip model's files, loaded once for all of its towers."""
+"""Files of one open_clip model, loaded once for all its towers."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _CHECKPOINTS = ("open_clip_model.safetensors", "*.safetensors", "*.pt", "*.pth",
 
 
 class OpenClipCheckpoint:
-    """What the settings of one model point to; each file is read when it is needed.
+    """Lazily read files that the settings of one model refer to.
 
     ``name`` is an architecture, ``hf-hub:ID`` or ``local-dir:PATH``. ``pretrained`` is a tag, a checkpoint's path,
     ``package:NAME`` for a checkpoint shipped in an installed package, or ``random:SEED``; with the two prefixes it is
-    empty, because the name says where the weights are. ``revision`` pins what comes from the hub.
+    empty, because the name locates the weights. ``revision`` pins files from the hub.
 
     Args:
-        name: the model's name, for errors.
-        config: its settings, with every kind that it serves.
+        name: the model's name, for error messages.
+        config: its settings, for all the kinds that it serves.
 
     Raises:
-        ConfigError: here a seed that is none; later, whatever is not there or does not fit.
+        ConfigError: the seed is invalid; later, a file is missing or does not fit.
     """
 
     def __init__(self, name: str, config: ModelConfig) -> None:
@@ -54,13 +54,13 @@ class OpenClipCheckpoint:
 
     @cached_property
     def source(self) -> str:
-        """The name as open_clip takes it; of a pinned model on the hub, the folder where that revision lies."""
+        """Name in open_clip's format; for a pinned model from the hub, the folder of that revision."""
         name, revision = self.config.name, self.config.revision
         try:
             schema, identifier = parse_model_name(name)
             if schema == "hf-hub" and revision:
                 return f"local-dir:{snapshot_download(identifier, revision=revision)}"
-        except Exception as error:  # the libraries raise whatever comes along; the operator gets their words
+        except Exception as error:  # the libraries may raise anything; the message goes to the operator
             raise self._cannot_load("name", error) from error
         if revision and (schema == "local-dir" or not self._tag.get("hf_hub")):
             raise misconfigured(
@@ -70,16 +70,16 @@ class OpenClipCheckpoint:
 
     @cached_property
     def architecture(self) -> Architecture:
-        """The model's vectors, and how it wants its images."""
+        """The model's vector size and image preprocessing."""
         source = self.source
         try:
             return Architecture.read(source, self.config.pretrained)
-        except Exception as error:  # the library raises whatever comes along; the operator gets its words
+        except Exception as error:  # the library may raise anything; the message goes to the operator
             raise self._cannot_load("name", error) from error
 
     @cached_property
     def text(self) -> dict[str, Any]:
-        """The text tower's part of the architecture's configuration."""
+        """Text tower's section of the architecture's configuration."""
         source = self.source
         try:
             found: dict[str, Any] = configurations(source, self.config.pretrained)[0]["text_cfg"]
@@ -88,9 +88,9 @@ class OpenClipCheckpoint:
         return found
 
     def tower(self, kind: Kind) -> torch.nn.Module:
-        """One half of the model, on the CPU in float32; the image half, or the whole that has the text half in it.
+        """Return a tower, on the CPU in float32: the image tower, or the whole model that contains the text tower.
 
-        What no tower has taken goes with the last of them.
+        Unused parts of the model are released with the last tower.
         """
         if self._whole is None:
             self._whole = self._create().eval().requires_grad_(False)
@@ -102,7 +102,7 @@ class OpenClipCheckpoint:
         return whole.get_submodule("visual") if kind == "image" else whole
 
     def _create(self) -> torch.nn.Module:
-        _ = self.architecture  # a wrong name is said before a wrong checkpoint
+        _ = self.architecture  # report a wrong name before a wrong checkpoint
         checkpoint = self._checkpoint() if self._seed is None else None
         try:
             return self._pretrained(checkpoint) if self._seed is None else self._random(self._seed)
@@ -112,7 +112,7 @@ class OpenClipCheckpoint:
     def _pretrained(self, checkpoint: str | None) -> torch.nn.Module:
         tag = self._tag
         if tag and bool(tag.get("quick_gelu")) != bool(get_model_config(self._known_name).get("quick_gelu")):
-            # As the library does it: an index may have been made that way.
+            # Same behaviour as the library, because existing indexes may have been built that way.
             logger.warning(MISMATCH, self.name, self.config.pretrained, self.config.name)
         if tag.get("hf_hub") and "file" not in tag:
             checkpoint = self._downloaded(tag["hf_hub"])
@@ -124,14 +124,14 @@ class OpenClipCheckpoint:
         return model
 
     def _random(self, seed: int) -> torch.nn.Module:
-        # Drawn on the CPU and in float32, the same seed gives the same weights on every device and in every precision.
+        # Drawn on the CPU in float32, so that a seed gives the same weights on every device and in every precision.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: torch.nn.Module = open_clip.create_model(self.source, load_weights=False, pretrained_text=False)
         return model
 
     def _checkpoint(self) -> str | None:
-        """What open_clip is to load: a tag, a path, or nothing where the name says it."""
+        """Return the checkpoint for open_clip to load: a tag, a path, or None if the name implies it."""
         name, pretrained = self.config.name, self.config.pretrained
         if parse_model_name(name)[0] is not None:
             if pretrained:
@@ -148,7 +148,7 @@ class OpenClipCheckpoint:
 
     @property
     def _tag(self) -> dict[str, Any]:
-        """What open_clip knows about the tag; nothing where `pretrained` is none."""
+        """Return open_clip's metadata for the tag; empty if `pretrained` is not a tag."""
         found: dict[str, Any] = get_pretrained_cfg(self._known_name, self.config.pretrained)
         return found
 
@@ -157,7 +157,7 @@ class OpenClipCheckpoint:
         return self.config.name.replace("/", "-")
 
     def _downloaded(self, where: str) -> str:
-        """The checkpoint of a tag, at the pinned revision; open_clip itself would take the newest."""
+        """Download a tag's checkpoint at the pinned revision; open_clip itself would take the latest."""
         repository, filename = os.path.split(where)
         return str(download_pretrained_from_hf(repository, filename or None, self.config.revision or None))
 

@@ -1,4 +1,4 @@
-"""Text encoders by way of open_clip."""
+"""open_clip backend: text encoders."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _POOLED_AT_A_TOKEN = frozenset({"argmax", "eos"})
 
 
 class OpenClipTexts:
-    """The text half of one open_clip model, with the model's own tokenizer.
+    """Text tower of an open_clip model, with the model's own tokenizer.
 
-    Where a tower reads its tokens from left to right and takes the vector at the end-of-text token, or masks its
-    padding, texts of any length make a batch. Every other tower has learned to read its padding too: there each text
-    is filled up to the context's length, as in the library.
+    If a tower has causal attention and takes the vector at the end-of-text token, or masks its padding, batches are
+    padded only to their longest text. Other towers were trained to read their padding, so for them every text is padded
+    to the context length, as in the library.
     """
 
     kind: Final[Kind] = "text"
@@ -53,28 +53,28 @@ class OpenClipTexts:
 
     @property
     def dim(self) -> int:
-        """The length of a vector."""
+        """Vector length."""
         return self._checkpoint.architecture.dim
 
     @property
     def revision(self) -> str:
-        """The commit of the model's files, where that is known."""
+        """Commit of the model's files, if known."""
         return self._checkpoint.revision
 
     @property
     def digest(self) -> str:
-        """The fingerprint of the model's weights, once they are loaded."""
+        """Fingerprint of the model's weights, once they are loaded."""
         return self._checkpoint.digest
 
     def recipe(self) -> TextRecipe:
-        """Make the tokenising half: no weights, no device."""
+        """Make the text recipe; needs neither weights nor a device."""
         if self._recipe is None:
             self._recipe = self._made_recipe()
         return self._recipe
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Load the weights onto the device."""
-        self.recipe()  # whatever is wrong with it is said before the weights are read
+        self.recipe()  # report tokenizer errors before the weights are read
         whole = self._checkpoint.tower("text")
         has_tower = hasattr(whole, "text")
         tower = whole.get_submodule("text") if has_tower else whole
@@ -82,7 +82,7 @@ class OpenClipTexts:
         self._tower = (PlainTower(tower) if plain else tower).to(device=device, dtype=dtype)
 
     def collate(self, arrays: Sequence[NDArray[np.generic]]) -> Mapping[str, torch.Tensor]:
-        """Pad on the right, to the longest."""
+        """Pad on the right to the longest text."""
         return padded(arrays, self._filler)
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -90,13 +90,13 @@ class OpenClipTexts:
         if self._tower is None:
             raise RuntimeError("forward before load")
         features = self._tower(inputs["input_ids"])
-        if isinstance(features, tuple):  # CoCa's tokens come along
+        if isinstance(features, tuple):  # CoCa also returns its tokens
             features = features[0]
         vectors: torch.Tensor = features.float()
         return functional.normalize(vectors, dim=-1) if self.config.normalize else vectors
 
     def samples(self, cost: int) -> list[NDArray[np.generic]]:
-        """Texts of the greatest length that the cost allows."""
+        """Return texts of the greatest length that the cost allows."""
         recipe, context = self.recipe(), self._context
         length = max(1, min(cost, recipe.max_tokens)) if self._packs else context
         ids = 1 + np.arange(length, dtype=np.int64) % (self._vocabulary - 1)
@@ -123,7 +123,7 @@ class OpenClipTexts:
             self._read_vocabulary()
         except ConfigError:
             raise
-        except Exception as error:  # the libraries raise whatever comes along; the operator gets their words
+        except Exception as error:  # the libraries may raise anything; the message goes to the operator
             reason = f"cannot load the tokenizer of {self.config.name!r}: {error}"
             raise misconfigured(self.name, "name", reason) from error
         # The end-of-text token has the highest id in this tokenizer only.
@@ -161,7 +161,7 @@ class OpenClipTexts:
         return wanted
 
     def _encoder(self, tokenizer: object) -> tuple[Encoder, int]:
-        """The tokenizer without its truncation and padding, and the id that it pads with."""
+        """Return the tokenizer without its truncation and padding, and its padding id."""
         if isinstance(tokenizer, SimpleTokenizer):
             tokenizer.reduction_fn = None
             return BpeEncoder(tokenizer), 0
@@ -174,7 +174,7 @@ class OpenClipTexts:
         return CleanedEncoder(encoder, tokenizer.clean_fn, replaced), int(inner.pad_token_id)
 
     def _read_vocabulary(self) -> None:
-        """How many ids the model knows, and whether it masks the ones that pad."""
+        """Read the size of the model's vocabulary, and whether it masks padding."""
         name = self._text.get("hf_model_name")
         if name:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -184,10 +184,10 @@ class OpenClipTexts:
 
 
 class PlainTower(torch.nn.Module):
-    """open_clip's usual text tower, for texts shorter than its context too: the library's takes only full ones.
+    """open_clip's standard text tower, extended to texts shorter than its context; the library's takes full ones only.
 
     Args:
-        tower: an open_clip model with the tower's parts in it, or the tower itself.
+        tower: an open_clip model that contains the tower's parts, or the tower itself.
     """
 
     def __init__(self, tower: Any) -> None:  # noqa: ANN401 - two classes with the same parts
@@ -204,7 +204,7 @@ class PlainTower(torch.nn.Module):
         self._end: int = tower.text_eos_id if whole else tower.eos_id
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """One vector a text."""
+        """Compute one vector per text."""
         length = ids.shape[1]
         dtype = self.transformer.get_cast_dtype()
         mask = self.attn_mask[:length, :length] if self.attn_mask is not None else None

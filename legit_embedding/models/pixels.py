@@ -1,4 +1,4 @@
-"""From uint8 pixels to what an image tower reads."""
+"""Conversion of uint8 pixels to an image tower's input."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SAMPLE_SEED = 0
 
 
 class Pixels:
-    """Rescales and normalises on the device, so that a batch is copied there as bytes.
+    """Rescales and normalises on the device, so that batches are copied as bytes.
 
     Args:
-        mean: of each channel, after rescaling.
-        std: likewise.
-        factor: what a value from 0 to 255 is multiplied by first.
+        mean: the mean per channel, after rescaling.
+        std: the standard deviation per channel, after rescaling.
+        factor: the rescaling factor for values from 0 to 255.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], factor: float = 1 / BRIGHTEST) -> None:
@@ -33,18 +33,18 @@ class Pixels:
         self._factor = np.float32(factor)
 
     def to(self, device: torch.device) -> None:
-        """Keep what the arithmetic needs on the device."""
+        """Move the constants to the device."""
         self._scale = torch.from_numpy(self._factor / self._std)[None].to(device)
         self._shift = torch.from_numpy(-self._mean / self._std)[None].to(device)
 
     def collate(self, arrays: Sequence[NDArray[np.generic]]) -> Mapping[str, torch.Tensor]:
-        """Stack the images; where some are normalised already, the others are normalised here to go with them."""
+        """Stack the images. If some are already normalised, the others are normalised here to match."""
         if len({array.dtype for array in arrays}) > 1:
             arrays = [self._normalised(array) for array in arrays]
         return {"pixels": torch.from_numpy(stack(arrays))}
 
     def read(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """A batch as the tower reads it."""
+        """Convert a batch to the tower's input."""
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().mul_(self._scale).add_(self._shift)
         return pixels.to(dtype)
@@ -56,5 +56,5 @@ class Pixels:
 
 
 def noise(cost: int, size: tuple[int, int]) -> list[NDArray[np.generic]]:
-    """As many images as the cost, all the same noise."""
+    """Return as many images as the cost, all with the same noise."""
     return [np.random.default_rng(_SAMPLE_SEED).integers(0, 256, (3, *size), np.uint8)] * max(1, cost)

@@ -1,4 +1,4 @@
-"""From one vector a token to one vector a text."""
+"""Pooling of token vectors into one vector per text."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 def mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean over the tokens that count, summed in float32."""
+    """Mean over the unmasked tokens, summed in float32."""
     return _sum(hidden, mask) / _count(mask)
 
 
 def mean_sqrt_len(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The sum over the tokens that count, by the square root of their number."""
+    """Sum over the unmasked tokens, divided by the square root of their number."""
     return _sum(hidden, mask) / _count(mask).sqrt()
 
 
 def weightedmean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean in which the first token weighs 1, the second 2, and so on."""
+    """Weighted mean in which the first token has weight 1, the second 2, and so on."""
     weights = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
     return _sum(hidden, weights) / _count(weights)
 
 
 def maximum(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The largest value of each component among the tokens that count."""
+    """Maximum of each component over the unmasked tokens."""
     return hidden.float().masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
 
 
 def cls(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The first token that counts."""
+    """First unmasked token."""
     return _at(hidden, mask.argmax(dim=1))
 
 
 def last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The last token that counts."""
+    """Last unmasked token."""
     return _at(hidden, (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1))
 
 
@@ -52,11 +52,11 @@ POOLERS: Mapping[str, Pooler] = {
     "weightedmean": weightedmean,
     "mean_sqrt_len": mean_sqrt_len,
 }
-"""By the name in the settings. The mask is 1 where a token counts: not for padding, nor for a prompt left out."""
+"""Poolers by their name in the settings. The mask is 1 for pooled tokens, 0 for padding and an excluded prompt."""
 
 
 def joined(poolers: Sequence[Pooler]) -> Pooler:
-    """The vectors of several poolings, one behind the other."""
+    """Concatenate the vectors of several poolers."""
     if len(poolers) == 1:
         return poolers[0]
     return lambda hidden, mask: torch.cat([pooler(hidden, mask) for pooler in poolers], dim=-1)

@@ -1,4 +1,4 @@
-"""Image files to the pixels that a transformers model sees, as its image processor makes them."""
+"""Image preprocessing equivalent to a transformers model's image processor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from legit_embedding.models.checkpoint import Checkpoint
 
 _PLAIN_MODES = frozenset({"RGB", "L"})
-# Whose order of steps is the usual one: resize, crop, then rescale and normalise, or an order that comes to the same.
+# Processors with the standard order of steps (resize, crop, then rescale and normalise) or an equivalent order.
 _USUAL = frozenset(
     {"TorchvisionBackend", "BaseImageProcessorFast", "DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast"}
 )
@@ -31,19 +31,19 @@ _TRIAL_SHAPES = ((64, 48), (48, 64))
 
 
 class ProcessorTransform:
-    """An image processor's resize and crop; rescaling and normalising are left to the device, as `pixels`.
+    """Resize and crop of an image processor; rescaling and normalising are left to the device, as `pixels`.
 
-    Where the processor takes the usual steps they are taken here on decoded bytes, with the same functions. Any other
-    processor is asked itself. Like it, this ignores EXIF orientation and takes the first frame of an animation.
+    A processor's standard steps are run here on decoded bytes, with the same functions. Any other processor is called
+    itself. Like the processor, this ignores EXIF orientation and takes the first frame of an animation.
 
     Args:
-        processor: any that makes images of one shape.
+        processor: a processor whose output has a fixed shape.
 
     Raises:
-        ValueError: the processor makes images of several shapes.
+        ValueError: the processor's output varies in shape.
     """
 
-    def __init__(self, processor: Any) -> None:  # noqa: ANN401 - the library has no type for all of them
+    def __init__(self, processor: Any) -> None:  # noqa: ANN401 - the library has no common type
         self._processor = processor
         self._edge = _entry(processor.size, "shortest_edge")
         self._fast = _takes_usual_steps(processor)
@@ -63,18 +63,18 @@ class ProcessorTransform:
         self.size = (int(height), int(width))
 
     def __call__(self, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-        """As `read`, without saying whether the image was completed."""
+        """Like `read`, but return only the pixels."""
         return self.read(data, max_pixels)[0]
 
     def read(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
-        """Decode and transform one image file to uint8 ``[3, H, W]``, RGB; and whether it lacked its last rows.
+        """Decode and transform one image file to uint8 ``[3, H, W]``, RGB; also return True if missing rows were completed.
 
         Raises:
             TaskError: ``undecodable``, or ``too_large`` beyond `max_pixels`.
         """
         data, image, repaired = opened(data, max_pixels)
         height, width = self._resized(image.height, image.width)
-        check_pixels(width, height, max_pixels)  # a strip of 60,000 by 1 grows beyond all bounds
+        check_pixels(width, height, max_pixels)  # resizing a strip of 60,000 by 1 would exceed any limit
         with refusing_bad_data():
             decoded, completed = (
                 jpeg_pixels(image, data) if self._fast and image.mode in _PLAIN_MODES else (None, False)
@@ -121,12 +121,12 @@ class ProcessorTransform:
 
 
 def _plain(image: Image.Image, *, on_white: bool) -> torch.Tensor:
-    """The pixels in one or three channels."""
+    """Return the pixels in one or three channels."""
     if on_white and _is_transparent(image):
         return _tensor(_on_white(image))
     if image.mode in _PLAIN_MODES:
         return _tensor(image)
-    image.info.pop("transparency", None)  # it has no part in RGB, and Pillow would warn
+    image.info.pop("transparency", None)  # not used in RGB, and Pillow would warn
     return _tensor(image.convert("RGB"))
 
 
@@ -134,7 +134,7 @@ def read_processor(checkpoint: Checkpoint) -> ProcessorTransform:
     """Read the model's image processor.
 
     Raises:
-        ConfigError: it is not there, or cannot be used here.
+        ConfigError: it is missing or unsupported.
     """
 
     def read() -> ProcessorTransform:
@@ -164,7 +164,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Blended with white, as the library does it."""
+    """Blend with white, as the library does."""
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 

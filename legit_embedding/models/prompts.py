@@ -1,4 +1,4 @@
-"""What is put before a text, as the model's card says it."""
+"""Prompts: prefixes for texts, as documented in the model's card."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The prompts of one model."""
+    """Prompts of one model."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
-    """By the name that tasks give."""
+    """Prompts by the name used in tasks."""
     default: str = ""
-    """The name of the prompt for tasks that name none; empty for none."""
+    """Name of the prompt for tasks that name none; empty for no prompt."""
     pooled: bool = True
-    """Whether the prompt's tokens count when the tokens become one vector."""
+    """True if pooling includes the prompt's tokens."""
 
     def __post_init__(self) -> None:
-        """Refuse a default that is none of the prompts.
+        """Check that the default is one of the prompts.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not.
         """
         if self.default and self.default not in self.texts:
             message = f"{self.default!r} is none of the prompts ({', '.join(self.texts) or 'there are none'})"
             raise ValueError(message)
 
     def text(self, name: str | None) -> str:
-        """The prompt of this name, or the default one.
+        """Return the prompt of this name, or the default one.
 
         Raises:
-            TaskError: ``invalid_task``, with the names that would do.
+            TaskError: ``invalid_task``, with the valid names.
         """
         found = self.texts.get(name or self.default)
         if found is not None:

@@ -1,4 +1,4 @@
-"""The CPU halves of models: images to pixels, texts to token ids."""
+"""Recipes: CPU preparation of images into pixels and of texts into token ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CHANNELS = 3
 _HANDOFF_ROWS = 2
 
-# Ordinary text has four to five characters a token; a margin must outlast WordPiece's longest word, of 100 characters.
+# Ordinary text has four to five characters per token; the margin must exceed WordPiece's longest word, 100 characters.
 CHARACTERS_PER_TOKEN = 6
 MARGIN = 128
 GROWTH = 4
@@ -34,8 +34,8 @@ class ImageRecipe:
     """Decodes and transforms images for one model.
 
     Args:
-        transform: from a file's bytes and the largest number of pixels to uint8 ``[3, H, W]``, and
-            whether the image was damaged and has been completed.
+        transform: converts a file's bytes, given the maximum number of pixels, to uint8 ``[3, H, W]`` and a flag that is
+            True if the image was damaged and has been completed.
         size: the model's ``(H, W)``.
     """
 
@@ -53,59 +53,59 @@ class ImageRecipe:
         return Prepared(pixels, cost=1, repaired=repaired)
 
     def texts(self, texts: Sequence[str], prompts: Sequence[str | None] = ()) -> NoReturn:  # noqa: ARG002
-        """An image model prepares no texts."""
+        """Raise `TypeError`: an image model prepares no texts."""
         raise TypeError("an image model prepares no texts")
 
     def check_handoff(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        """Refuse what is not the model's one shape."""
+        """Refuse any shape other than the model's."""
         if dtype not in (np.float32, np.uint8) or shape != self._shape:
             expected = f"float32 or uint8 {list(self._shape)}"
             raise TaskError("handoff_refused", f"the model takes {expected}, not {dtype} {list(shape)}")
 
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
-        """Take normalised float32 pixels (an old prep worker's), or uint8 ones (our own prep-only worker's)."""
+        """Accept normalised float32 pixels (from a legacy prep worker) or uint8 ones (from our prep-only worker)."""
         self.check_handoff(array.dtype, array.shape)
         return Prepared(np.ascontiguousarray(array), cost=1)
 
 
 class Vocabulary(NamedTuple):
-    """The token ids that a model knows."""
+    """Token ids known to a model."""
 
     size: int
-    """How many there are, from 0."""
+    """Number of ids, starting from 0."""
     blank: int = 0
-    """The one token of a text that has none, not even special ones."""
+    """Token used for a text without any tokens, not even special ones."""
 
 
 class Filling(NamedTuple):
-    """How texts are filled up to one length."""
+    """Padding of texts to a fixed length."""
 
     length: int
     token: int
-    """What fills them."""
+    """Padding token id."""
     left: bool = False
-    """Whether it comes before the text."""
+    """True to pad on the left."""
 
 
 class TextRecipe:
     """Tokenises texts for one model.
 
-    A text is cut to the limit here, between its special tokens, exactly as its tokenizer's own truncation would.
+    Texts are truncated to the limit here, between their special tokens, exactly as the tokenizer's own truncation would.
 
-    Tokenising costs time and memory in proportion to the text, of which a model reads the first few hundred tokens. So
-    only a part of the text is tokenised, and a larger one as long as it yields fewer tokens than the limit and a
-    margin. What follows a part can change the tokens near its end only (a cut word, a merge, an accent), never
-    the ones a whole margin before it, so the outcome is that of the whole text. A text that is longer than the longest
-    part and still has too few tokens in it (a million spaces, one word of a million letters) counts as cut there.
+    Tokenising takes time and memory in proportion to the text, but a model reads only the first few hundred tokens. So
+    only a prefix of the text is tokenised, and it is enlarged until it yields the limit plus a margin of tokens. Text
+    after the prefix can only change tokens near the prefix's end (a cut word, a merge, an accent), never those before
+    the margin, so the result equals that of the whole text. If even the longest allowed prefix yields too few tokens (a
+    million spaces, one word of a million letters), the text is treated as cut there.
 
     Args:
-        encoder: makes the ids.
-        limit: the longest text in tokens, special tokens included.
-        overflow: whether a longer text is cut, prepared so that the caller refuses it, or prepared in windows.
-        keep_end: cut a text's beginning instead of its end.
-        vocabulary: the ids that the model knows.
-        filling: how every text is filled up, for a model that reads its padding.
-        prompts: what is put before texts.
+        encoder: the tokenizer.
+        limit: the maximum text length in tokens, including special tokens.
+        overflow: the handling of longer texts: truncate, mark for refusal by the caller, or split into windows.
+        keep_end: truncate the beginning of a text instead of its end.
+        vocabulary: the ids known to the model.
+        filling: the padding of every text, for a model that reads its padding.
+        prompts: the model's prompts.
 
     Raises:
         ValueError: the limit leaves no room for the text between the special tokens.
@@ -139,16 +139,16 @@ class TextRecipe:
 
     @property
     def max_tokens(self) -> int:
-        """The longest text, in tokens, special tokens included."""
+        """Maximum text length in tokens, including special tokens."""
         return self._limit
 
     @property
     def length(self) -> int:
-        """The length of every text, where all are filled up; 0 where they aren't."""
+        """Fixed length of texts if all are padded to it, otherwise 0."""
         return self._filling.length if self._filling is not None else 0
 
     def texts(self, texts: Sequence[str], prompts: Sequence[str | None] = ()) -> list[Prepared]:
-        """Tokenise several texts at once, each behind its prompt."""
+        """Tokenise several texts at once, each preceded by its prompt."""
         names = prompts or [None] * len(texts)
         before = [self._prompts.text(name) for name in names]
         whole = [prompt + text for prompt, text in zip(before, texts, strict=True)]
@@ -161,20 +161,21 @@ class TextRecipe:
         ]
 
     def image(self, data: bytes, max_pixels: int) -> NoReturn:  # noqa: ARG002 - the protocol's signature
-        """A text model prepares no images."""
+        """Raise `TypeError`: a text model prepares no images."""
         raise TypeError("a text model prepares no images")
 
     def check_handoff(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        """Refuse what is not ids and mask, or is padded beyond reason."""
+        """Refuse anything other than ids and mask, and excessive padding."""
         if dtype != np.int64 or len(shape) != _HANDOFF_ROWS or shape[0] != _HANDOFF_ROWS:
             raise TaskError("handoff_refused", f"the model takes int64 [2, L], not {dtype} {list(shape)}")
         if shape[1] > LONGEST_PADDED:
             raise TaskError("handoff_refused", f"the model takes at most {LONGEST_PADDED} tokens and padding together")
 
     def handoff(self, array: NDArray[np.generic]) -> Prepared:
-        """Take the token ids of a prep worker, without their padding.
+        """Accept a prep worker's token ids, without their padding.
 
-        The second row is the attention mask; of a text in windows our own prep workers number them there, from 1.
+        The second row is the attention mask. For a text in windows, our own prep workers store each token's window
+        number in it, starting from 1.
         """
         self.check_handoff(array.dtype, array.shape)
         ids, numbers = array
@@ -188,7 +189,7 @@ class TextRecipe:
         ids = row.astype(np.int64)
         if not 0 < len(ids) <= max(self._limit, self.length):
             raise TaskError("handoff_refused", f"the model takes 1 to {self._limit} tokens, not {len(ids)}")
-        # An id outside the embedding table would break the device for every other task too.
+        # An id outside the embedding table would break the device for all other tasks.
         known = ids if self._prompts.pooled else np.where(ids < 0, ~ids, ids)
         if known.min() < 0 or known.max() >= self._vocabulary.size:
             raise TaskError("handoff_refused", f"the model's token ids are 0 to {self._vocabulary.size - 1}")
@@ -198,7 +199,7 @@ class TextRecipe:
         return _legible(text[-size:] if self._keep_end else text[:size])
 
     def _enlarged(self, text: str, part: int, ids: list[int]) -> tuple[list[int], bool]:
-        """The ids, from as large a part as it takes, and whether that was still too small."""
+        """Enlarge the prefix as needed. Returns the ids, and True if even the longest prefix was too short."""
         while len(ids) < self._enough and part < min(len(text), LONGEST_PART):
             part *= GROWTH
             ids = self._encoder([self._part(text, part)])[0]
@@ -216,7 +217,7 @@ class TextRecipe:
         return self._marked(self._cut(ids) or [self._vocabulary.blank], length, truncated=too_long)
 
     def _windows(self, ids: list[int], prompt: int) -> Iterator[list[int]]:
-        """The text in parts that fit, each behind the prompt and between the special tokens."""
+        """Split the text into windows that fit, each with the prompt and the special tokens."""
         room = self._limit - self._tail - prompt
         if room < 1:
             raise TaskError("too_large", f"prompt_name: the prompt leaves no room for a text in {self._limit} tokens")
@@ -225,7 +226,7 @@ class TextRecipe:
             yield before + content[start : start + room] + after
 
     def _prompt_length(self, prompt: str) -> int:
-        """How many tokens come before the text: the special ones, and the prompt's."""
+        """Return the number of tokens before the text: special tokens and the prompt's."""
         if not prompt:
             return self._head
         length = self._prompt_tokens.get(prompt)
@@ -255,7 +256,7 @@ class TextRecipe:
 
 
 def _legible(text: str) -> str:
-    """The text with lone surrogates replaced: JSON can carry them, a tokenizer cannot."""
+    """Replace lone surrogates, which JSON can carry but tokenizers reject."""
     if text.isascii():
         return text
     try:

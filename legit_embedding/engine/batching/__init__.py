@@ -1,1 +1,1 @@
-"""Waiting items and the batches made of them."""
+"""Queues of waiting items, and the batches formed from them."""

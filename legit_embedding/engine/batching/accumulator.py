@@ -1,4 +1,4 @@
-"""Where one model's prepared items wait for the device."""
+"""Per-model queue of prepared items waiting for the device."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from legit_embedding.engine.delivery import Delivery
 
 ITEM_OVERHEAD_BYTES = 1024
-"""What a waiting item takes besides its array: its delivery, its task and their strings."""
+"""Estimated memory per waiting item besides its array: its delivery, its task and their strings."""
 _ROOM_AGAIN = 0.75
-"""A full accumulator has room again when it is this full, so that its sources do not stop and go at every item."""
+"""Fraction of the bounds below which a full accumulator has room again: hysteresis, so that sources do not toggle."""
 
 
 class Accumulator:
-    """A queue bounded in bytes and items. Many threads put, the loop packs.
+    """Queue bounded in bytes and items, filled by many threads and packed by the loop.
 
-    The bound is kept by the sources, which ask `full` before they prepare more: `put` itself takes what comes, because
+    The sources enforce the bound by checking `full` before they prepare more. `put` itself accepts every item, because
     an item that is already prepared has nowhere else to go.
 
     Args:
-        shelf: the order in which the items wait.
-        max_bytes: how many bytes may wait.
-        max_items: how many items may wait.
-        on_room: called when the queue was full and is no longer, from the thread that made room.
+        shelf: holds the items and decides their order.
+        max_bytes: the most bytes that may wait.
+        max_items: the most items that may wait.
+        on_room: called when the queue is no longer full, from the thread that made room.
     """
 
     def __init__(self, shelf: Shelf, max_bytes: int, max_items: int, on_room: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class Accumulator:
         return self._shelf.cost
 
     def put(self, delivery: Delivery) -> bool:
-        """Let an item wait; False if the queue is closed."""
+        """Enqueue an item. Returns False if the queue is closed."""
         size = delivery.prepared.array.nbytes + ITEM_OVERHEAD_BYTES
         with self._lock:
             if self._closed:
@@ -73,7 +73,7 @@ class Accumulator:
         return pack
 
     def remove(self, delivery: Delivery) -> bool:
-        """Take one item out; False if it does not wait here."""
+        """Remove one item. Returns False if it is not in the queue."""
         with self._lock:
             if not self._shelf.remove(delivery):
                 return False
@@ -84,13 +84,13 @@ class Accumulator:
         return True
 
     def oldest_since(self) -> float | None:
-        """When the oldest item came, by `time.monotonic`."""
+        """Return the `time.monotonic` at which the oldest item was queued, or None if the queue is empty."""
         with self._lock:
             oldest = self._shelf.oldest()
         return oldest.queued_at if oldest is not None else None
 
     def close(self) -> list[Delivery]:
-        """Take everything out, and nothing more in."""
+        """Close the queue and return everything that was waiting."""
         with self._lock:
             self._closed = True
             self.full = True

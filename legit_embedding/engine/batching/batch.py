@@ -1,4 +1,4 @@
-"""Items that go to the device together."""
+"""Batch of items that run on the device together."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """Some items of one model, from the moment they leave its accumulator until they are answered or given back.
+    """Items of one model, from the time they leave its accumulator until they are answered or given back.
 
     Args:
         model: the model's name in the registry.
-        kind: how cost is counted.
+        kind: the model's input kind, which decides how cost is counted.
         deliveries: the items, at least one.
-        split_from: the larger batch that failed, of which this one is a part.
+        split_from: the larger batch that failed and was split into this one.
     """
 
     __slots__ = (
@@ -47,21 +47,21 @@ class Batch:
         self.cost = padded_cost(kind, costs)
         self.split = split_from is not None
         self.memory_failed_at: int | None = split_from.memory_failed_at if split_from is not None else None
-        """The ceiling under which this batch, or the one it is a part of, first ran out of memory."""
+        """The ceiling in force when this batch, or the one it was split from, first ran out of memory."""
         self.lone_failures = 0
-        """How often its only item ran out of memory."""
+        """Number of times the batch ran out of memory with a single item."""
         self.not_before = 0.0
-        """When it may go to the device again, by `time.monotonic`."""
+        """Earliest time of the next attempt, by `time.monotonic`."""
         self.sound = True
-        """Whether the model gave it a vector that is one, once it has landed."""
+        """True unless the batch has landed and none of its vectors is finite."""
         self._claim = threading.Lock()
 
     def claim(self) -> bool:
-        """Win the right to settle these items: True for exactly one caller, ever."""
+        """Claim the right to settle these items. Returns True to exactly one caller."""
         return self._claim.acquire(blocking=False)
 
     def halves(self) -> list[Batch]:
-        """Two batches of half the items each."""
+        """Split into two batches of half the items each."""
         middle = len(self.deliveries) // 2
         parts = (self.deliveries[:middle], self.deliveries[middle:])
         return [Batch(self.model, self.kind, part, split_from=self) for part in parts]

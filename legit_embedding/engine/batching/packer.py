@@ -1,4 +1,4 @@
-"""Which of a model's waiting items make its next batch."""
+"""Selection of the waiting items that form a model's next batch."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from legit_embedding.engine.delivery import Delivery
 
 MAX_ITEMS = 1024
-"""The most items of a batch, whatever their cost and the model's settings."""
+"""Upper bound on the items per batch, regardless of their cost and the model's settings."""
 WASTE_LIMIT = 0.08
-"""The part of a text batch that may be padding."""
+"""Maximum fraction of a text batch that may be padding."""
 _EXACT_LENGTHS = 16
 _CLASS_GROWTH = math.log(1.06)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a batch may be."""
+    """Size limits for a batch."""
 
     cost: int
     items: int
     free_padding: int = 0
-    """Padding that is always allowed, in tokens, because a batch of its own would cost the device more."""
+    """Padding that is always allowed, in tokens, because a separate batch would cost the device more."""
 
 
 @dataclass(slots=True)
 class Pack:
-    """The items of one batch, oldest first taken, and those that were found cancelled or expired on the way."""
+    """Items of one batch, and those found to be cancelled or expired while packing it."""
 
     deliveries: list[Delivery] = field(default_factory=list)
     refused: list[Delivery] = field(default_factory=list)
@@ -42,52 +42,52 @@ class Pack:
 
 
 class Shelf(Protocol):
-    """The waiting items of one model, in an order that makes packing cheap. Not thread-safe."""
+    """Waiting items of one model, ordered so that packing is cheap. Not thread-safe."""
 
     cost: int
     """The sum of the waiting items' costs, without padding."""
 
     def __len__(self) -> int:
-        """How many items wait."""
+        """Return the number of waiting items."""
 
     def add(self, delivery: Delivery) -> None:
-        """Put an item behind the others."""
+        """Append an item."""
 
     def remove(self, delivery: Delivery) -> bool:
-        """Take an item out again; False if it is not here."""
+        """Remove an item. Returns False if it is not on the shelf."""
 
     def pack(self, limits: Limits, now: float) -> Pack:
-        """Take the next batch. The oldest item is always in it, alone if it is over the limit; `now` is Unix time."""
+        """Take the next batch. It always has the oldest item, alone if that exceeds the limit; `now` is Unix time."""
 
     def oldest(self) -> Delivery | None:
-        """The item that has waited longest."""
+        """Return the item that has waited longest."""
 
     def clear(self) -> list[Delivery]:
-        """Take everything, in no particular order."""
+        """Remove and return everything, in no particular order."""
 
 
 def shelf_for(kind: Kind) -> Shelf:
-    """Texts are grouped by length, images are all alike."""
+    """Return an empty shelf for this kind: texts are grouped by length, images all cost the same."""
     return LengthShelf() if kind == "text" else FifoShelf()
 
 
 def padded_cost(kind: Kind, costs: list[int]) -> int:
-    """What a batch of items with these costs takes of the device."""
+    """Return the cost of a batch of items with these costs, padding included."""
     if kind == "text":
         return max(costs, default=0) * len(costs)
     return sum(costs)
 
 
 def unwanted(delivery: Delivery, now: float) -> bool:
-    """Whether nobody waits for this item's vector any more; `now` is Unix time."""
+    """Return True if the item was cancelled or has expired; `now` is Unix time."""
     return delivery.cancelled is not None or (delivery.deadline is not None and delivery.deadline < now)
 
 
 class FifoShelf:
-    """First come, first packed."""
+    """Shelf that packs items in order of arrival."""
 
     def __init__(self) -> None:
-        # An ordered dictionary, not a deque: an item may be cancelled in the middle of thousands.
+        # An OrderedDict rather than a deque, because cancellation removes items from the middle of the queue.
         self._waiting: OrderedDict[Delivery, None] = OrderedDict()
         self.cost = 0
 
@@ -95,12 +95,12 @@ class FifoShelf:
         return len(self._waiting)
 
     def add(self, delivery: Delivery) -> None:
-        """Put an item behind the others."""
+        """Append an item."""
         self._waiting[delivery] = None
         self.cost += delivery.prepared.cost
 
     def remove(self, delivery: Delivery) -> bool:
-        """Take an item out again; False if it is not here."""
+        """Remove an item. Returns False if it is not on the shelf."""
         if delivery not in self._waiting:
             return False
         del self._waiting[delivery]
@@ -108,7 +108,7 @@ class FifoShelf:
         return True
 
     def pack(self, limits: Limits, now: float) -> Pack:
-        """Take the oldest items that fit together."""
+        """Take the oldest items that fit into one batch."""
         pack, waiting, size = Pack(), self._waiting, 0
         while waiting and size < limits.items:
             delivery, _ = waiting.popitem(last=False)
@@ -126,11 +126,11 @@ class FifoShelf:
         return pack
 
     def oldest(self) -> Delivery | None:
-        """The item that has waited longest."""
+        """Return the item that has waited longest."""
         return next(iter(self._waiting), None)
 
     def clear(self) -> list[Delivery]:
-        """Take everything, oldest first."""
+        """Remove and return everything, oldest first."""
         waiting = list(self._waiting)
         self._waiting.clear()
         self.cost = 0
@@ -138,15 +138,15 @@ class FifoShelf:
 
 
 class LengthShelf:
-    """Texts in classes of nearly equal length: first come, first packed within a class.
+    """Shelf that groups texts into classes of similar length, in order of arrival within each class.
 
-    A batch begins with the oldest item of all, is filled from its class, and then from the classes nearest to it for as
-    long as the padding stays small. So no batch looks at more items than it takes, however many wait.
+    A batch starts with the oldest item overall, is filled from that item's class, and then from the nearest classes as
+    long as the padding stays small. Packing therefore examines no more items than it takes, however many are waiting.
     """
 
     def __init__(self) -> None:
         self._classes: dict[int, OrderedDict[Delivery, None]] = {}
-        """Only classes in which something waits."""
+        """Non-empty classes only."""
         self._size = 0
         self.cost = 0
 
@@ -154,7 +154,7 @@ class LengthShelf:
         return self._size
 
     def add(self, delivery: Delivery) -> None:
-        """Put an item behind the others of its class."""
+        """Append an item to its class."""
         cost = delivery.prepared.cost
         index = length_class(cost)
         waiting = self._classes.get(index)
@@ -165,8 +165,8 @@ class LengthShelf:
         self.cost += cost
 
     def remove(self, delivery: Delivery) -> bool:
-        """Take an item out again; False if it is not here."""
-        # Its length would say which class, but an item that is not here may not be prepared yet.
+        """Remove an item. Returns False if it is not on the shelf."""
+        # Its length would identify the class, but an item that is not on the shelf may not be prepared yet.
         index = next((index for index, waiting in self._classes.items() if delivery in waiting), None)
         if index is None:
             return False
@@ -177,7 +177,7 @@ class LengthShelf:
         return True
 
     def pack(self, limits: Limits, now: float) -> Pack:
-        """Take the oldest item and those that go well with it."""
+        """Take the oldest item and others of similar length."""
         pack = Pack()
         while self._classes and not pack.deliveries:
             self._take_oldest(pack, now)
@@ -188,11 +188,11 @@ class LengthShelf:
         return pack
 
     def oldest(self) -> Delivery | None:
-        """The item that has waited longest."""
+        """Return the item that has waited longest."""
         return next(iter(self._classes[self._oldest_class()])) if self._classes else None
 
     def clear(self) -> list[Delivery]:
-        """Take everything, class by class."""
+        """Remove and return everything, class by class."""
         waiting = [delivery for each in self._classes.values() for delivery in each]
         self._classes.clear()
         self._size = self.cost = 0
@@ -212,7 +212,7 @@ class LengthShelf:
             pack.useful = pack.longest = delivery.prepared.cost
 
     def _fill_up(self, pack: Pack, limits: Limits, now: float) -> None:
-        """Take from the classes nearest in length first; a class that does not fit ends the way in its direction."""
+        """Take from the classes nearest in length first; stop in a direction at the first class that does not fit."""
         start = length_class(pack.longest)
         closed: set[bool] = set()
         for index in sorted(self._classes, key=lambda each: abs(each - start)):
@@ -221,7 +221,7 @@ class LengthShelf:
                 closed.add(longer)
 
     def _fill_from(self, index: int, pack: Pack, limits: Limits, now: float) -> bool:
-        """Take from one class; whether it is used up."""
+        """Take from one class. Returns True if the class is exhausted."""
         waiting = self._classes[index]
         while waiting:
             delivery, _ = waiting.popitem(last=False)
@@ -240,14 +240,14 @@ class LengthShelf:
 
 @cache
 def length_class(length: int) -> int:
-    """Short lengths are a class each; beyond, the lengths within one class differ by at most 6%."""
+    """Return the class of a length: short lengths have one class each, longer ones share a class within 6%."""
     if length <= _EXACT_LENGTHS:
         return length
     return _EXACT_LENGTHS + math.ceil(math.log(length / _EXACT_LENGTHS) / _CLASS_GROWTH)
 
 
 def _take(delivery: Delivery, pack: Pack, limits: Limits) -> bool:
-    """Put an item into the pack if it fits and pads little."""
+    """Add an item to the pack if it fits and adds little padding. Returns True if it was added."""
     cost = delivery.prepared.cost
     size = len(pack.deliveries) + 1
     longest = max(pack.longest, cost)

@@ -1,1 +1,1 @@
-"""The devices that batches run on."""
+"""Devices that run batches."""

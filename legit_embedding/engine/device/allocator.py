@@ -1,4 +1,4 @@
-"""How torch keeps the device's memory."""
+"""Configuration of torch's CUDA memory allocator."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ _EXPANDABLE = "expandable_segments"
 
 
 def expand_segments() -> None:
-    """Let torch's segments grow in place, so that batches of ever new shapes don't fragment memory.
+    """Enable torch's expandable segments, so that batches of varying shapes do not fragment memory.
 
-    To be called before torch is imported, which reads this once. An operator's own word on it wins, and what else they
-    have set is kept. Both names are set, because torch before 2.9 knows only the second.
+    Must be called before torch is imported, because torch reads the variable only once. An operator's own choice takes
+    precedence, and other allocator settings are kept. Both variables are set, because torch before 2.9 knows only the
+    second.
     """
     given = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "")
     if _EXPANDABLE not in given:

@@ -1,4 +1,4 @@
-"""A device as the loop sees it."""
+"""Device interface used by the loop."""
 
 from __future__ import annotations
 
@@ -19,74 +19,74 @@ if TYPE_CHECKING:
 
 
 class Pending(Protocol):
-    """A batch that the device has been given."""
+    """Batch launched on the device."""
 
     seconds: float
-    """How long it computed; known after `wait`."""
+    """Compute time in seconds; set once `wait` returns."""
 
     def wait(self) -> NDArray[np.float32]:
         """Wait for the vectors, ``[n, dim]``, without holding the GIL.
 
         Raises:
-            Exception: what the model or the device raised.
+            Exception: the model or the device failed.
         """
 
 
 class Device(Protocol):
-    """Runs batches one after the other, while the thread that launches them prepares the next.
+    """Runs batches one after another while the launching thread prepares the next.
 
-    Only the loop's thread calls it, but for `Pending.wait`, which the completions' thread calls after `adopt_thread`.
+    Called only by the loop's thread, except for `Pending.wait`, which the completion thread calls after `adopt_thread`.
     """
 
     torch_device: torch.device
     choice: Choice
-    """Which device this is, and why this one."""
+    """The device and the reason for choosing it."""
     thorough: bool
-    """Whether it pays to look for each model's knee here before the start."""
+    """True if each model's knee should be measured on this device at startup."""
 
     def dtype(self, precision: str) -> torch.dtype:
-        """The type of the weights under this precision setting."""
+        """Return the dtype of the weights for this precision setting."""
 
     def collating(self) -> AbstractContextManager[None]:
-        """Within this the next batch is put together, which then is staged."""
+        """Return a context manager for collating the next batch to be staged."""
 
     def stage(self, inputs: Tensors) -> Tensors:
-        """Start the copy of a collated batch to the device."""
+        """Start copying a collated batch to the device."""
 
     def launch(self, forward: Forward, inputs: Tensors) -> Pending:
-        """Start the computation of a staged batch, and the copy of its vectors back."""
+        """Start computing a staged batch and copying its vectors back."""
 
     def free_bytes(self) -> int:
-        """What batches could take at the moment."""
+        """Return the memory currently available to batches."""
 
     def used_bytes(self) -> int:
-        """What this process holds."""
+        """Return the memory held by this process."""
 
     def watch_peak(self) -> None:
-        """Forget the peak so far."""
+        """Reset the peak."""
 
     def peak_bytes(self) -> int | None:
-        """The peak since `watch_peak`, beyond what was held then; None where the device does not say."""
+        """Return the peak since `watch_peak` above what was held then, or None if the device does not report it."""
 
     def release_cache(self) -> None:
-        """Give memory that is kept for later batches back to the device."""
+        """Return cached memory to the device."""
 
     def probe(self) -> None:
-        """Do something trivial.
+        """Check the device with a trivial operation.
 
         Raises:
-            Exception: the device is broken for good.
+            Exception: the device is permanently broken.
         """
 
     def adopt_thread(self) -> None:
-        """Let this thread wait for batches."""
+        """Prepare the calling thread to wait for batches."""
 
     def close(self) -> None:
-        """Give up what the device holds besides the models."""
+        """Release the device's resources other than the models."""
 
     def abandon(self, *held: object) -> None:
-        """Called instead of `close` when the engine has failed: the device may be broken for good.
+        """Shut down after the engine has failed, instead of `close`: the device may be permanently broken.
 
         Args:
-            held: what refers to batches in flight. On a broken GPU it must not be freed.
+            held: objects that refer to batches in flight, which must not be freed on a broken GPU.
         """

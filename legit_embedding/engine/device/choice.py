@@ -1,4 +1,4 @@
-"""Which device this process computes on, and why that one."""
+"""Choice of the device that this process computes on."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A device, for people: in the log, the plan, the identity's hash and the metrics."""
+    """The chosen device and the reason, as shown in the log, the plan, the identity's hash and the metrics."""
 
     device: str
     """``cpu`` or ``cuda:N``."""
     why: str
     name: str = ""
     uuid: str = ""
-    """The GPU's, or its MIG instance's; empty for a CPU."""
+    """UUID of the GPU or of its MIG instance; empty for a CPU."""
 
     def as_dict(self) -> dict[str, str]:
-        """For JSON."""
+        """Return the fields as a JSON-serialisable dictionary."""
         return asdict(self)
 
 
 def choose(wanted: str) -> Choice:
-    """Settle on a device.
+    """Choose a device.
 
     Args:
         wanted: ``auto``, ``cpu`` or ``cuda:N``.
 
     Raises:
-        ConfigError: there is no such device, or ``auto`` would leave a GPU idle that torch can't use.
+        ConfigError: there is no such device, or ``auto`` would fall back to the CPU beside a GPU that torch cannot use.
     """
     if wanted == "cpu":
         return Choice("cpu", "the settings say so")

@@ -1,4 +1,4 @@
-"""The CPU in the role of a device."""
+"""CPU device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CPU = Choice("cpu", "the settings say so")
 
 
 class CpuDevice:
-    """The CPU behind the interface of an asynchronous device: a thread of its own takes the place of the stream."""
+    """CPU behind the asynchronous device interface, with a dedicated thread in place of a stream."""
 
     def __init__(self, batch_bytes: int = CPU_BATCH_BYTES, *, thorough: bool = False, choice: Choice = _CPU) -> None:
         self.choice = choice
@@ -40,29 +40,29 @@ class CpuDevice:
         self._stream.start()
 
     def dtype(self, precision: str) -> torch.dtype:
-        """Float32 unless another precision is asked for by name."""
+        """Return float32 unless another precision is named explicitly."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
     def collating(self) -> AbstractContextManager[None]:
-        """Any memory will do."""
+        """Return a null context: no special memory is needed."""
         return nullcontext()
 
     def stage(self, inputs: Tensors) -> Tensors:
-        """Nothing to copy."""
+        """Return the inputs unchanged; there is nothing to copy."""
         return inputs
 
     def launch(self, forward: Forward, inputs: Tensors) -> CpuPending:
-        """Queue the batch behind those launched before."""
+        """Queue the batch behind earlier ones."""
         pending = CpuPending(forward, inputs)
         self._launched.put(pending)
         return pending
 
     def free_bytes(self) -> int:
-        """A constant: `CPU_BATCH_BYTES` stands in for a measurement."""
+        """Return the configured constant, by default `CPU_BATCH_BYTES`, in place of a measurement."""
         return self._batch_bytes
 
     def used_bytes(self) -> int:
-        """The process's resident memory, 0 where that is not known."""
+        """Return the process's resident memory, or 0 if it is unknown."""
         try:
             with open("/proc/self/statm", encoding="ascii") as statm:
                 return int(statm.read().split()[1]) * 4096
@@ -70,29 +70,29 @@ class CpuDevice:
             return 0
 
     def watch_peak(self) -> None:
-        """Nothing to forget."""
+        """Do nothing; the peak is not tracked."""
 
     def peak_bytes(self) -> int | None:
-        """The CPU does not say."""
+        """Return None; the peak is not tracked."""
         return None
 
     def release_cache(self) -> None:
-        """Nothing is kept."""
+        """Do nothing; there is no cache."""
 
     def probe(self) -> None:
-        """A CPU does not break."""
+        """Do nothing; a CPU does not break."""
 
     def adopt_thread(self) -> None:
-        """Any thread may wait."""
+        """Do nothing; any thread may wait."""
 
     def close(self) -> None:
-        """End the stream's thread; leave it behind if it is stuck in a batch."""
+        """Stop the stream thread; abandon it if it is stuck in a batch."""
         self._launched.put(None)
-        # Waited for, because a thread that is inside torch when the interpreter ends aborts the process.
+        # Join, because a thread still inside torch at interpreter exit aborts the process.
         self._stream.join(_STOP_S)
 
     def abandon(self, *held: object) -> None:  # noqa: ARG002 - the protocol's signature
-        """A CPU's memory can be freed at any time."""
+        """Close as usual; a CPU's memory can be freed at any time."""
         self.close()
 
     def _run(self) -> None:
@@ -101,7 +101,7 @@ class CpuDevice:
 
 
 class CpuPending:
-    """A batch on the CPU's stream."""
+    """Batch on the CPU's stream thread."""
 
     def __init__(self, forward: Forward, inputs: Tensors) -> None:
         self._work: tuple[Forward, Tensors] | None = (forward, inputs)
@@ -110,7 +110,7 @@ class CpuPending:
         self.seconds = 0.0
 
     def compute(self) -> None:
-        """Run the batch; called by the stream's thread."""
+        """Run the batch; called by the stream thread."""
         assert self._work is not None  # noqa: S101 - computed once
         forward, inputs = self._work
         self._work = None

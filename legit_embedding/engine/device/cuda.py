@@ -1,4 +1,4 @@
-"""A CUDA device: copies in, computation and copies out on a stream each."""
+"""CUDA device with separate streams for copies in, computation and copies out."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from legit_embedding.engine.device.choice import Choice
 
 _SLOTS = MOST_IN_FLIGHT + 1
-"""One for each batch on the device, and one that is being filled."""
+"""One slot per batch on the device, plus one being filled."""
 
 
 class CudaDevice:
-    """One GPU; everything here runs on the loop's thread, which thereby owns the process's only CUDA context."""
+    """One GPU, used only by the loop's thread, which therefore owns the process's only CUDA context."""
 
     thorough = True
 
@@ -42,19 +42,19 @@ class CudaDevice:
         self._slot: PinnedSlot | None = None
 
     def dtype(self, precision: str) -> torch.dtype:
-        """Bfloat16 where the device has it, else float16, unless a precision is asked for by name."""
+        """Return bfloat16 if the device supports it, otherwise float16, unless a precision is named explicitly."""
         named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         if precision in named:
             return named[precision]
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
     def collating(self) -> AbstractContextManager[None]:
-        """Let the batch be stacked straight into pinned memory."""
+        """Return a context in which the batch is stacked directly into pinned memory."""
         self._slot = self._ring.next()
         return stacking_into(self._slot.room)
 
     def stage(self, inputs: Tensors) -> Tensors:
-        """Copy through pinned memory on the inward stream; the compute stream will wait for it."""
+        """Copy through pinned memory on the inward stream and make the compute stream wait for the copy."""
         slot, self._slot = self._slot or self._ring.next(), None
         try:
             with torch.cuda.stream(self._inward):
@@ -63,13 +63,13 @@ class CudaDevice:
                     for name, tensor in inputs.items()
                 }
         finally:
-            # Also where the device has no memory for the last of them: the others are on their way.
+            # Also on failure, for example out of memory for the last tensor: the other copies are already in flight.
             copied = self._inward.record_event()
             slot.busy_until(copied)
             self._compute.wait_event(copied)
 
     def launch(self, forward: Forward, inputs: Tensors) -> CudaPending:
-        """Launch the kernels, and the copy of the vectors on the outward stream."""
+        """Launch the kernels, and copy the vectors back on the outward stream."""
         started, ended, arrived = _timer(), _timer(), _arrival()
         try:
             with torch.inference_mode(), torch.cuda.stream(self._compute):
@@ -77,7 +77,7 @@ class CudaDevice:
                 vectors = forward(inputs).float()
                 ended.record(self._compute)
         except BaseException:
-            # Kernels that were launched still read what is staged: no later copy may take its place before they have.
+            # Kernels already launched still read the staged inputs: later copies must not overwrite them before that.
             self._inward.wait_stream(self._compute)
             raise
         self._outward.wait_event(ended)
@@ -88,38 +88,38 @@ class CudaDevice:
         return CudaPending(started, ended, arrived, host, (inputs, vectors))
 
     def free_bytes(self) -> int:
-        """What the driver has free, and what torch holds without using it."""
+        """Return the driver's free memory plus torch's unused cache."""
         free, _ = torch.cuda.mem_get_info(self.torch_device)
         cached = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(self.torch_device)
         return free + cached
 
     def used_bytes(self) -> int:
-        """What torch's tensors take."""
+        """Return the memory allocated to torch's tensors."""
         return torch.cuda.memory_allocated(self.torch_device)
 
     def watch_peak(self) -> None:
-        """Empty the cache, so that the peak of what is reserved is what the next batch needs, fragments included."""
+        """Empty the cache, so that the peak of reserved memory shows the next batch's need, fragmentation included."""
         torch.cuda.synchronize(self.torch_device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.torch_device)
         self._held = torch.cuda.memory_reserved(self.torch_device)
 
     def peak_bytes(self) -> int | None:
-        """The peak of what torch reserved since `watch_peak`."""
+        """Return the peak of the memory that torch reserved since `watch_peak`."""
         return torch.cuda.max_memory_reserved(self.torch_device) - self._held
 
     def release_cache(self) -> None:
-        """Give torch's cache back to the driver; waits for what is computing."""
+        """Return torch's cache to the driver; waits for running kernels."""
         gc.collect()
         torch.cuda.empty_cache()
 
     def probe(self) -> None:
-        """One kernel and one synchronisation: after a sticky error even these fail."""
+        """Run one kernel and synchronise: after a sticky error even these fail."""
         torch.zeros(1, device=self.torch_device).add_(1)
         torch.cuda.synchronize(self.torch_device)
 
     def adopt_thread(self) -> None:
-        """Make this the thread's device, so that waiting does not open a context on device 0."""
+        """Set the calling thread's device, so that waiting does not create a context on device 0."""
         torch.cuda.set_device(self.torch_device)
 
     def close(self) -> None:
@@ -127,15 +127,15 @@ class CudaDevice:
         self._ring = PinnedRing(_SLOTS)
 
     def abandon(self, *held: object) -> None:
-        """Free nothing any more."""
+        """Keep everything allocated until the process exits."""
         wreck.park(self, *held)
 
 
 class CudaPending:
-    """A batch on its way through the streams.
+    """Batch in flight on the streams.
 
-    It keeps the tensors that more than one stream uses until the vectors are there. The allocator could be told to
-    (`record_stream`), but then their destructors would ask a device for events that may be broken.
+    It keeps tensors used by more than one stream alive until the vectors have arrived. `record_stream` would also do
+    that, but then the tensors' destructors would request events from a device that may be broken.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class CudaPending:
         self.seconds = 0.0
 
     def wait(self) -> NDArray[np.float32]:
-        """Wait for the vectors, and copy them out of pinned memory, which is scarce."""
+        """Wait for the vectors and copy them out of pinned memory, which is scarce."""
         self._arrived.synchronize()
         self.seconds = self._started.elapsed_time(self._ended) / 1000
         self._held = None
@@ -167,5 +167,5 @@ def _timer() -> torch.cuda.Event:
 
 
 def _arrival() -> torch.cuda.Event:
-    # Blocking: the thread that waits for it must not spin on a core that preparation needs.
+    # Blocking, so that the waiting thread does not spin on a core that prep needs.
     return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]

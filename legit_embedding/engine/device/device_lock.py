@@ -1,4 +1,4 @@
-"""Who computes on a GPU: at most one worker of a host, unless they are to share it."""
+"""Per-host GPU lock: at most one worker per GPU, unless sharing is enabled."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ AUTO = "auto"
 
 
 class Hold:
-    """One process's claim on a GPU, which ends with the process at the latest.
+    """Exclusive claim of one process on a GPU, released at process exit at the latest.
 
-    A file for each GPU is locked. Processes that don't share their folder for temporary files, because each has a
-    container of its own, do not see each other's.
+    The claim is a lock on one file per GPU in the temporary directory. Processes with separate temporary directories,
+    for example in different containers, do not see each other's locks.
 
     Args:
-        uuid: the GPU's.
+        uuid: the UUID of the GPU.
     """
 
     def __init__(self, uuid: str) -> None:
@@ -31,7 +31,7 @@ class Hold:
         self._file: int | None = None
 
     def take(self) -> bool:
-        """Take the GPU, if nobody has it."""
+        """Lock the GPU. Returns False if another process holds it."""
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,29 +44,29 @@ class Hold:
         return True
 
     def holder(self) -> str:
-        """The process that has it, for people."""
+        """Describe the process that holds the lock."""
         try:
             return f"process {int(self._path.read_text())}"
         except (OSError, ValueError):
             return "another process"
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 def hold(wanted: str, choice: Choice, *, share: bool) -> Hold | None:
-    """Take the chosen device for this process; None for a CPU, and where it is somebody else's already.
+    """Lock the chosen device for this process. Returns None for a CPU, or for a taken device that is used anyway.
 
     Args:
-        wanted: what the settings say; whoever names a device may have it all the same.
-        choice: what that came to.
-        share: whether another worker may be there.
+        wanted: the device setting; a device that is named explicitly may be used even if it is taken.
+        choice: the device chosen from that setting.
+        share: allow other workers on the device.
 
     Raises:
-        ConfigError: the settings leave the choice to us, and the device is taken.
+        ConfigError: the setting is ``auto`` and the device is taken.
     """
     if not choice.uuid:
         return None

@@ -1,4 +1,4 @@
-"""Which of torch's attention kernels may be chosen."""
+"""Selection of torch's attention kernels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def choose_attention(*, cudnn: bool) -> None:
-    """Let torch's attention use cuDNN, or keep it to the flash, memory-efficient and plain kernels.
+    """Allow torch's attention to use cuDNN, or restrict it to the flash, memory-efficient and plain kernels.
 
-    On recent GPUs torch prefers cuDNN, which makes a plan for each new shape: that takes tens of milliseconds of the
-    host's time, and nearly every batch of texts has a shape of its own. The choice holds for the whole process.
+    On recent GPUs torch prefers cuDNN, which builds a plan for each new shape. That takes tens of milliseconds of host
+    time, and nearly every text batch has a new shape. The setting applies to the whole process.
     """
     switch = getattr(torch.backends.cuda, "enable_cudnn_sdp", None)
     if switch is not None:

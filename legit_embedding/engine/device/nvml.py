@@ -1,4 +1,4 @@
-"""The GPUs as the driver's own library shows them: no context is made, and torch is not needed."""
+"""GPU discovery through NVML, without creating a CUDA context or importing torch."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ class Gpu:
     """One GPU."""
 
     index: int
-    """NVML's, which is the order of the PCI bus. ``cuda:N`` counts only what the process may see."""
+    """NVML's index, in PCI bus order. ``cuda:N`` counts only the GPUs visible to the process."""
     uuid: str
     name: str
     instances: tuple[str, ...] = ()
-    """The UUIDs of its MIG instances."""
+    """UUIDs of its MIG instances."""
     bus_id: str = ""
-    """Its place on the PCI bus."""
+    """PCI bus address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What is installed on the host."""
+    """The host's GPU driver and GPUs."""
 
     version: str
     cuda: str
-    """The newest CUDA that it runs."""
+    """Newest CUDA version that the driver supports."""
     gpus: tuple[Gpu, ...]
 
 
 def count_as_the_driver_does() -> None:
-    """Have CUDA number the GPUs by their place on the bus, as NVML does; to be called before torch is imported."""
+    """Make CUDA number the GPUs in PCI bus order, as NVML does. Must be called before torch is imported."""
     os.environ.setdefault(_ORDER, "PCI_BUS_ID")
 
 
 def read() -> Driver | None:
-    """Ask the driver; None where there is none."""
+    """Query the driver. Returns None if there is none."""
     with connected() as there:
         if not there:
             return None
@@ -57,7 +57,7 @@ def read() -> Driver | None:
 
 @contextmanager
 def connected() -> Iterator[bool]:
-    """Connect to the driver's library; False where there is none."""
+    """Connect to NVML within the block. Yields False if there is no driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -70,10 +70,10 @@ def connected() -> Iterator[bool]:
 
 
 def visible(gpus: Sequence[Gpu], environment: Mapping[str, str] = os.environ) -> list[Gpu]:
-    """The GPUs that this process may see, in the order of ``cuda:0``, ``cuda:1`` and so on.
+    """Return the GPUs visible to this process, in the order of ``cuda:0``, ``cuda:1`` and so on.
 
-    As CUDA does, it reads ``CUDA_VISIBLE_DEVICES`` up to the first entry that fits nothing. Entries are indices, or the
-    UUIDs of GPUs and of MIG instances, or their beginnings.
+    Like CUDA, it reads ``CUDA_VISIBLE_DEVICES`` up to the first entry that matches no GPU. Entries are indices, or
+    UUIDs of GPUs or MIG instances, or prefixes of these.
     """
     if VISIBLE not in environment:
         return list(gpus)
@@ -102,7 +102,7 @@ def _gpu(index: int) -> Gpu:
 
 
 def _instances(handle: object) -> Iterator[str]:
-    with suppress(pynvml.NVMLError):  # a GPU that has no instances, or cannot have any
+    with suppress(pynvml.NVMLError):  # a GPU without MIG instances or MIG support
         for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
             with suppress(pynvml.NVMLError):  # numbers may be unused
                 yield _text(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)))

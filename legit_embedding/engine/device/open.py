@@ -1,4 +1,4 @@
-"""Opens the device that the settings name."""
+"""Creation of the device that the settings name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def open_device(name: str, *, thorough: bool = False) -> Device:
-    """Open ``auto``, ``cpu`` or ``cuda:N``. Called by the loop's thread: this is where a CUDA context comes from.
+    """Open ``auto``, ``cpu`` or ``cuda:N``. Called on the loop's thread, because it creates the CUDA context.
 
     Args:
-        name: what the settings say.
-        thorough: look for each model's knee on a CPU too, as is always done on a GPU: for a plan.
+        name: the device setting.
+        thorough: measure each model's knee on a CPU too, as is always done on a GPU; used for plans.
 
     Raises:
-        ConfigError: there is no such device, or ``auto`` finds a GPU that torch can't use.
+        ConfigError: there is no such device, or ``auto`` finds a GPU that torch cannot use.
     """
     choice = choose(name)
     if choice.device == "cpu":

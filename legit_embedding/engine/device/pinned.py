@@ -1,4 +1,4 @@
-"""Pinned host memory through which batches travel to a CUDA device."""
+"""Pinned host memory for copying batches to a CUDA device."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def pinned(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Host memory that the device copies from and to by itself."""
+    """Allocate page-locked host memory, which the device can access by DMA."""
     return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
 class PinnedSlot:
-    """Buffers for one batch, grown as needed and used again once their copy is over."""
+    """Buffers for one batch, grown as needed and reused once their copy has finished."""
 
     def __init__(self) -> None:
         self._buffers: dict[object, torch.Tensor] = {}
@@ -28,24 +28,24 @@ class PinnedSlot:
         self._rooms = 0
 
     def claim(self) -> None:
-        """Wait until the copy that used this slot last is over."""
+        """Wait until this slot's previous copy has finished."""
         self._rooms = 0
         if self._copied is not None:
             self._copied.synchronize()
             self._copied = None
 
     def room(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-        """Pinned memory for an array of the batch, to be filled before it is pinned."""
+        """Return a pinned array to be filled with one of the batch's inputs."""
         self._rooms += 1
         room = self._buffer(("room", self._rooms), prod(shape) * dtype.itemsize).numpy().view(dtype).reshape(shape)
         return cast("NDArray[np.generic]", room)
 
     def pin(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor itself where it lies in this slot's room, else a pinned copy."""
+        """Return the tensor itself if it is in one of this slot's buffers, otherwise a pinned copy."""
         if any(buffer.data_ptr() == tensor.data_ptr() for buffer in self._buffers.values()):
             return tensor
         buffer = self._buffer(name, tensor.numel() * tensor.element_size())
-        # NumPy copies on this thread alone; torch would spread out over the cores that preparation uses.
+        # NumPy copies on this thread only; torch would use all the cores, which prep needs.
         np.copyto(buffer.numpy(), tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
         return buffer.view(tensor.dtype).view(tensor.shape)
 
@@ -56,19 +56,19 @@ class PinnedSlot:
         return buffer[:size]
 
     def busy_until(self, copied: torch.cuda.Event) -> None:
-        """The slot may be used again after this event."""
+        """Keep the slot from being reused before this event."""
         self._copied = copied
 
 
 class PinnedRing:
-    """Slots in turn."""
+    """Slots used in rotation."""
 
     def __init__(self, slots: int) -> None:
         self._slots = [PinnedSlot() for _ in range(slots)]
         self._turns: Iterator[PinnedSlot] = self._endlessly()
 
     def next(self) -> PinnedSlot:
-        """The slot used longest ago, ready for use."""
+        """Return the least recently used slot, ready for use."""
         slot = next(self._turns)
         slot.claim()
         return slot
@@ -79,5 +79,5 @@ class PinnedRing:
 
 
 def _rounded(size: int) -> int:
-    """The next power of two, so that slowly growing batches do not pin new memory each time."""
+    """Round up to a power of two, so that slowly growing batches do not pin new memory each time."""
     return 1 << max(12, (size - 1).bit_length())

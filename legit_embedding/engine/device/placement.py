@@ -1,4 +1,4 @@
-"""Which cores go with which GPU, where a host has several."""
+"""Assignment of CPU cores to GPUs on hosts with several."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _BUS = Path("/sys/bus/pci/devices")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One GPU, and where its worker should run."""
+    """A GPU and the cores its worker should run on."""
 
     index: int
     uuid: str
     name: str
     node: int | None
-    """The NUMA node that it is attached to; None where there is one only, or none is known."""
+    """NUMA node of the GPU; None if the host has only one or the node is unknown."""
     cpus: str
-    """Its part of the cores beside it, as ``taskset -c`` takes them."""
+    """Its share of the nearest cores, in the format of ``taskset -c``."""
     threads: int
-    """How many these are."""
+    """Number of these cores."""
 
     @property
     def command(self) -> str:
-        """Starts a worker there, in a shell."""
+        """Shell command that starts a worker on these cores."""
         pinned = ["taskset", "-c", self.cpus] if self.cpus else []
         if pinned and self.node is not None:
             pinned = ["numactl", f"--physcpubind={self.cpus}", f"--membind={self.node}"]
@@ -41,17 +41,17 @@ class Place:
         return f"CUDA_VISIBLE_DEVICES={self.uuid} {shlex.join([*pinned, *worker, *named])}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields and the command as a JSON-serialisable dictionary."""
         return asdict(self) | {"command": self.command}
 
 
 def places(gpus: Sequence[Gpu], bus: Path = _BUS, allowed: Iterable[int] | None = None) -> list[Place]:
-    """Give each GPU its part of the cores that are nearest to it.
+    """Assign each GPU its share of the cores nearest to it.
 
     Args:
-        gpus: those that are to have workers.
-        bus: where the system describes what is on the PCI bus.
-        allowed: the cores that may be used; by default those of this process.
+        gpus: the GPUs that get a worker.
+        bus: the directory in which the system lists PCI devices.
+        allowed: the usable cores; by default this process's affinity.
     """
     usable = set(os.sched_getaffinity(0) if allowed is None else allowed)
     near = {gpu.uuid: _near(bus / _folder(gpu.bus_id), usable) for gpu in gpus}
@@ -64,7 +64,7 @@ def places(gpus: Sequence[Gpu], bus: Path = _BUS, allowed: Iterable[int] | None 
 
 
 def _folder(bus_id: str) -> str:
-    """NVML writes the domain with eight digits and in capitals, the system with four and in small letters."""
+    """Convert NVML's bus address to sysfs form: a domain of four digits instead of eight, in lower case."""
     domain, _, rest = bus_id.lower().partition(":")
     return f"{domain[-4:]}:{rest}"
 
@@ -86,7 +86,7 @@ def _node(folder: Path) -> int | None:
 
 
 def _part(cpus: Sequence[int], number: int, parts: int) -> Sequence[int]:
-    """One of as many parts of equal size; all of them where there are not enough."""
+    """Return one of several equal parts, or all cores if there are fewer cores than parts."""
     size = len(cpus) // parts
     return cpus[number * size : (number + 1) * size] if size else cpus
 
@@ -98,7 +98,7 @@ def _read_ranges(text: str) -> Iterable[int]:
 
 
 def _ranges(cpus: Sequence[int]) -> str:
-    """``0-3,8``."""
+    """Format cores as ranges, for example ``0-3,8``."""
     parts: list[list[int]] = []
     for cpu in cpus:
         if parts and cpu == parts[-1][1] + 1:

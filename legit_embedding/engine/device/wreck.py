@@ -1,9 +1,9 @@
-"""What is left of a device that is broken for good.
+"""Handling of objects on a permanently broken device.
 
-After a sticky CUDA error the destructors of what was in flight throw: pinned memory, streams and events ask the driver
-for something once more. An exception in a destructor ends the process on the spot, with messages still in hand. So
-nothing of it may be freed any more: it is parked here, the process hands back what it holds and says goodbye, and then
-leaves without tidying up.
+After a sticky CUDA error the destructors of objects in flight throw, because pinned memory, streams and events call the
+driver once more. An exception in a destructor terminates the process immediately, with messages still unacknowledged.
+So none of these objects may be freed: they are parked here, the process gives its messages back and shuts down, and
+then exits without running destructors.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _parked: list[object] = []
 
 
 def park(*parts: object) -> None:
-    """Keep these, and everything that they refer to, until the process has ended; it then ends with `EXIT_CODE`."""
+    """Keep these objects and everything they refer to alive until the process exits, which it does with `EXIT_CODE`."""
     _parked.extend(parts)
 
 
 def _leave() -> None:
-    """The interpreter is about to free everything: leave it undone."""
+    """Exit without freeing anything if objects are parked."""
     if not _parked:
         return
     logging.shutdown()
@@ -35,5 +35,5 @@ def _leave() -> None:
     os._exit(EXIT_CODE)
 
 
-# Registered when the engine is imported, thus before what comes with a worker's work: the later ones run first.
+# Registered when the engine is imported, before the worker registers its own handlers: later ones run first.
 atexit.register(_leave)

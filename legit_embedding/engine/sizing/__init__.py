@@ -1,1 +1,1 @@
-"""Loading models, measuring them, and the batch sizes that follow."""
+"""Model loading, measurement and batch sizing."""

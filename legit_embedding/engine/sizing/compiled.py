@@ -1,4 +1,4 @@
-"""Forward passes compiled by torch, as `engine.compile` says."""
+"""Compilation of forward passes with torch, as configured by `engine.compile`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WARM_COSTS = {"image": (4, 8, 1), "text": (64, 1024, 4096)}
-"""The second tells torch what may vary; a batch of one is always a graph of its own."""
+"""Warm-up costs. The second marks dimensions as dynamic for torch; a batch of one always gets its own graph."""
 _GRAPHS = 64
-"""How many graphs torch may keep of one function: the models of a process share theirs."""
+"""Graphs that torch may keep per function; all the models of a process share this limit."""
 _OPTIONS: dict[str, Any] = {"shape_padding": True}
-"""Matrices whose sides are no multiples of 8 (EVA02's have 2,730 columns) are padded for the tensor cores."""
+"""Pad matrices whose dimensions are not multiples of 8 (EVA02 has 2,730 columns) for the tensor cores."""
 
 
 def keep_graphs(folder: Path | None) -> None:
-    """Have torch keep what it compiles in this folder, for the next start; None: where torch would.
+    """Make torch cache compiled code in this folder for later starts, or in its default location for None.
 
     Raises:
-        ConfigError: nothing can be written there.
+        ConfigError: the folder cannot be created or is not writable.
     """
     if folder is None:
         return
@@ -52,9 +52,9 @@ def keep_graphs(folder: Path | None) -> None:
 
 
 def by_blocks(device: Device, backend: Backend) -> Blocks | None:
-    """Compile what the model repeats, for any batch; None where it repeats nothing.
+    """Compile the model's repeated blocks for any batch size. Returns None if it has none.
 
-    All the blocks share their graphs: one is compiled instead of dozens, in seconds instead of minutes.
+    The blocks share their graphs, so one block is compiled instead of dozens, in seconds instead of minutes.
     """
     found = Blocks.of(backend)
     if found is not None:
@@ -65,7 +65,7 @@ def by_blocks(device: Device, backend: Backend) -> Blocks | None:
 
 
 def whole(device: Device, backend: Backend) -> Forward:
-    """Compile the forward pass as one, for any batch."""
+    """Compile the whole forward pass for any batch size."""
     _allow_graphs()
     forward = torch.compile(backend.forward, dynamic=True, options=_OPTIONS)
     warm_up(device, backend, forward)
@@ -73,13 +73,13 @@ def whole(device: Device, backend: Backend) -> Forward:
 
 
 def warm_up(device: Device, backend: Backend, forward: Forward) -> None:
-    """Have every graph compiled now, and none while items wait."""
+    """Compile every graph now, so that none is compiled while items are waiting."""
     for cost in _WARM_COSTS[backend.kind]:
         run(device, backend, forward, backend.samples(cost))
 
 
 class Blocks:
-    """The layers that a model applies one after the other, all of one class.
+    """Consecutive layers of a model that are all of one class.
 
     Args:
         modules: the layers.
@@ -90,7 +90,7 @@ class Blocks:
 
     @classmethod
     def of(cls, backend: Backend) -> Blocks | None:
-        """The longest such row in the modules that a backend holds."""
+        """Find the longest such sequence in the modules held by a backend. Returns None if there is none."""
         rows = [
             list(container)
             for held in vars(backend).values()
@@ -102,18 +102,18 @@ class Blocks:
         return cls(max(alike, key=len)) if alike else None
 
     def compile(self) -> None:
-        """From the next call on, run what torch makes of them."""
+        """Compile the layers on their next call."""
         for module in self.modules:
             module.compile(options=_OPTIONS)
 
     def restore(self) -> None:
-        """Run them as they are written again."""
+        """Return to eager execution."""
         for module in self.modules:
-            module._compiled_call_impl = None  # noqa: SLF001 - torch has no public way back
+            module._compiled_call_impl = None  # noqa: SLF001 - torch has no public API to undo compile()
 
     @contextmanager
     def eagerly(self) -> Iterator[None]:
-        """Run them as they are written within the block."""
+        """Run the layers eagerly within the block."""
         compiled = [module._compiled_call_impl for module in self.modules]  # noqa: SLF001
         self.restore()
         try:

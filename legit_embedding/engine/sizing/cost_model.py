@@ -1,4 +1,4 @@
-"""How many bytes a batch takes, and how large a batch may therefore be."""
+"""Memory model: bytes by batch cost, and the resulting limit on batch cost."""
 
 from __future__ import annotations
 
@@ -13,58 +13,59 @@ if TYPE_CHECKING:
     from legit_embedding.config import Kind
 
 CPU_BATCH_BYTES = 256 * 1024 * 1024
-"""What the activations of one batch may take on the CPU, where no allocator says what they do take."""
+"""Memory allowed for the activations of one batch on the CPU, where actual use is not measured."""
 CPU_BYTES_PER_TOKEN = 64 * 1024
-"""A token's activations on the CPU, roughly: a base-sized encoder in float32 at 512 tokens, attention included."""
+"""Approximate activations per token on the CPU: a base-sized encoder in float32 at 512 tokens, attention included."""
 CPU_BYTES_PER_ARRAY_BYTE = 100
-"""An image's activations on the CPU for each byte of its uint8 array, roughly: a large vision transformer takes 15 MB
-for 224 px."""
+"""Approximate activations per byte of an image's uint8 array on the CPU: a large vision transformer takes 15 MB for
+224 px."""
 
 _UNLIMITED = 1 << 30
 _GROWTH = 0.01
-"""The part of the largest batch's bytes that must grow with its cost, if they can be said to grow."""
+"""Minimum fraction of the largest batch's bytes that the fitted slope must explain for the fit to be used."""
 _RECOVERY_BATCHES = 32
 _RECOVERY_STEP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``y = base + slope * x``, both at least zero."""
+    """Line ``y = base + slope * x`` with non-negative coefficients."""
 
     base: float
     slope: float
 
     def at(self, x: float) -> float:
-        """The value at `x`."""
+        """Return the value at `x`."""
         return self.base + self.slope * x
 
     def reach(self, y: float) -> int:
-        """The largest `x` at which the line is not above `y`, at least 1."""
+        """Return the largest `x` at which the line does not exceed `y`, at least 1."""
         if self.slope <= 0:
             return _UNLIMITED
         return max(1, min(_UNLIMITED, int((y - self.base) / self.slope)))
 
 
 def fit_line(points: Sequence[tuple[float, float]]) -> Line:
-    """The least-squares line through points, or the line through zero if there is one point only."""
+    """Fit a least-squares line through the points, or a line through the origin if all share one `x`."""
     xs, ys = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
     if np.ptp(xs) == 0:
         return Line(0.0, float(ys.max() / max(xs.max(), 1.0)))
     slope, base = np.polyfit(xs, ys, 1)
-    if base < 0:  # then the best line without a base
+    if base < 0:  # fit the best line through the origin instead
         return Line(0.0, max(0.0, float(xs @ ys / (xs @ xs))))
     return Line(float(max(base, 0.0)), 0.0) if slope < 0 else Line(float(base), float(slope))
 
 
 def fit_bytes(points: Sequence[tuple[float, float]], least: float = 1.0) -> Line:
-    """Bytes by cost: the fitted line, raised until none of the measured points is above it.
+    """Fit bytes by cost, raising the line until no measured point is above it.
 
-    Points that do not grow with the cost, because something else was measured with the first ones or the allocator took
-    one large piece for each, say nothing about larger batches: then the largest point is shared out over its cost.
+    Points that do not grow with cost say nothing about larger batches. This happens when the first measurements include
+    one-off allocations, or when the allocator reserves one large segment for each. In that case the largest point's
+    bytes are divided by its cost to give the slope.
 
     Args:
-        points: cost and bytes.
-        least: what each unit of cost takes at least, above zero: whatever was measured, memory is not unlimited.
+        points: pairs of cost and bytes.
+        least: the minimum bytes per unit of cost, above zero, so that no measurement implies unlimited batches.
     """
     line = fit_line(points)
     cost, used = max(points)
@@ -76,16 +77,16 @@ def fit_bytes(points: Sequence[tuple[float, float]], least: float = 1.0) -> Line
 
 
 def estimate_bytes(kind: Kind, array_bytes: int) -> Line:
-    """Bytes by cost where they cannot be measured: by tokens, or by the size of one image's array."""
+    """Estimate bytes by cost where they cannot be measured, from tokens or from the size of one image's array."""
     per_cost = CPU_BYTES_PER_TOKEN if kind == "text" else CPU_BYTES_PER_ARRAY_BYTE * max(1, array_bytes)
     return Line(0.0, float(per_cost))
 
 
 class Ceiling:
-    """The largest batch cost that memory allows one model at the moment, never above what was planned.
+    """Current limit on a model's batch cost due to memory, never above the planned limit.
 
-    Three things move it. Running out of memory halves it; batches that go well let it recover, slowly; and other
-    programs' use of the device lowers it for as long as it lasts.
+    Running out of memory halves it, and successful batches slowly raise it again. Memory used by other programs on the
+    device lowers it for as long as it is in use.
     """
 
     def __init__(self, planned: int) -> None:
@@ -96,22 +97,22 @@ class Ceiling:
 
     @property
     def cost(self) -> int:
-        """The largest batch cost of this moment."""
+        """Current limit on batch cost."""
         return min(self._learned, self._allowed)
 
     def shrink(self, cost: int) -> int:
-        """A batch of this cost ran out of memory; the ceiling before it did."""
+        """Lower the ceiling after a batch of this cost ran out of memory. Returns the previous ceiling."""
         before = self._learned
         self._learned = max(1, min(before, cost) // 2)
         self._clean = 0
         return before
 
     def restore(self, cost: int) -> None:
-        """It was not the size of a batch after all, but one of its items."""
+        """Undo a `shrink`: a single item caused the failure, not the batch's size."""
         self._learned = min(self._planned, max(self._learned, cost))
 
     def went_well(self) -> None:
-        """A batch ended without running out of memory."""
+        """Record a batch that did not run out of memory."""
         if self._learned == self._planned:
             return
         self._clean += 1
@@ -121,5 +122,5 @@ class Ceiling:
             self._learned = min(self._planned, self._learned + step)
 
     def allow(self, cost: int) -> None:
-        """What the memory that is free now has room for."""
+        """Set the limit that follows from the memory free now."""
         self._allowed = max(1, min(self._planned, cost))

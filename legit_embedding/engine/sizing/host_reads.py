@@ -1,4 +1,4 @@
-"""Finds where a forward pass waits for the device."""
+"""Detection of host-device synchronisation in a forward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _READS = frozenset(
     {
-        "_local_scalar_dense",  # item(), int(), bool(), indexing with a tensor of one number
+        "_local_scalar_dense",  # item(), int(), bool(), indexing with a one-element tensor
         "_unique2",
         "equal",
         "is_nonzero",
@@ -28,10 +28,10 @@ _COPIES = frozenset({"_to_copy", "copy_"})
 
 
 class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes each operator, called by this thread, for whose answer the host has to wait.
+    """Records the operators called by this thread whose results the host has to wait for.
 
-    The names of these operators are the same on a CPU, where there is nothing to wait for: so a model can be looked
-    through without a device. Copies are noted only where they really lead from a device to the host.
+    These operators have the same names on a CPU, where nothing waits, so a model can be checked without a device.
+    Copies are recorded only if they actually go from a device to the host.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the operator returns
-        """Look at the operator's name, and call it."""
+        """Call the operator and record its name if it synchronises."""
         result = func(*args, **(kwargs or {}))
         name = str(func).removeprefix("aten.").partition(".")[0]
         if name in _READS or (name in _INDEXING and _by_mask(args)) or (name in _COPIES and _leads_home(args, result)):
@@ -54,7 +54,7 @@ class HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _by_mask(args: tuple[Any, ...]) -> bool:
-    """Whether an index is a mask: how many elements it picks, only the device knows."""
+    """Return True if an index is a mask, in which case only the device knows the number of selected elements."""
     return any(index is not None and index.dtype in {torch.bool, torch.uint8} for index in args[1])
 
 

@@ -1,4 +1,4 @@
-"""From settings to models that are loaded, measured and warm."""
+"""Startup: loading, measuring and warming up the models."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FEW = {"image": 2, "text": 64}
-"""What a batch costs that is only to be looked at."""
+"""Cost of the batch used to check for host reads."""
 
 
 def prepare(device: Device, queues: Sequence[ModelQueue], config: EngineConfig, precision: str) -> None:
-    """Load every model once, and then, with all of them in memory, measure and warm up each.
+    """Load every model, then measure and warm up each with all of them in memory.
 
     Raises:
-        ConfigError: a model does not load, or not work; the reason in one line.
+        ConfigError: a model does not load or does not work, with a one-line reason.
     """
     if config.compile is not False:
         compiled.keep_graphs(config.compile_cache)
@@ -54,14 +54,14 @@ def prepare(device: Device, queues: Sequence[ModelQueue], config: EngineConfig, 
 
 
 def check_memory(device: Device, queues: Iterable[ModelQueue], config: EngineConfig) -> None:
-    """Lower the ceilings while other programs hold memory that was free at the start."""
+    """Adjust the ceilings to the free memory, which other programs may have reduced since the start."""
     budget = config.memory_fraction * device.free_bytes()
     for queue in queues:
         queue.ceiling.allow(queue.plan.bytes.reach(budget))
 
 
 def _load(device: Device, backend: Backend, dtype: torch.dtype, watch: Stopwatch) -> int:
-    """Load one model; the bytes of its weights."""
+    """Load one model and return the size of its weights in bytes."""
     before = device.used_bytes()
     try:
         with watch.measure("load"):
@@ -75,7 +75,7 @@ def _load(device: Device, backend: Backend, dtype: torch.dtype, watch: Stopwatch
 
 
 def _look_for_reads(device: Device, backend: Backend) -> None:
-    """Warn of a model whose forward pass waits for the device: its host can't launch ahead."""
+    """Warn if a model's forward pass synchronises with the device, which keeps the host from launching ahead."""
     reads = HostReads()
 
     def forward(inputs: Tensors) -> torch.Tensor:
@@ -120,7 +120,7 @@ def _open(
 
 
 def _compile(device: Device, backend: Backend) -> tuple[Forward, Compilation]:
-    """Compile a model because the settings say so."""
+    """Compile a model by blocks if it is an image model that has any, otherwise as a whole."""
     if backend.kind == "image" and compiled.by_blocks(device, backend) is not None:
         return backend.forward, Compilation.BY_BLOCKS
     return compiled.whole(device, backend), Compilation.WHOLE

@@ -1,4 +1,4 @@
-"""What is measured of each model before the first item comes."""
+"""Measurement of models at startup, and the batching plan derived from it."""
 
 from __future__ import annotations
 
@@ -24,31 +24,32 @@ if TYPE_CHECKING:
     from legit_embedding.models.backend import Backend
 
 SURVEY_S = 1.5
-"""How long one model is measured, warming up left out; the last batch begins before that."""
+"""Time budget for measuring one model, excluding warm-up. No batch starts after it has elapsed."""
 BATCH_S = 2.0
-"""How long one batch should hold the device at most: nothing else reaches it meanwhile. Only a slow device, a CPU say,
-is that slow below the knee, and there larger batches would not be faster."""
+"""Maximum time that one batch should occupy the device, since nothing else can run meanwhile. Only a slow device such
+as a CPU takes this long below the knee, and there larger batches would not be faster."""
 KNEE = 0.97
-"""The part of the best speed that is good enough."""
+"""Fraction of the best speed that defines the knee."""
 _PAST_KNEE = 2
 _AHEAD = 3.0
-"""A full batch takes the device so many times as long as its launch takes the host, if it can."""
+"""Desired ratio of a full batch's device time to the host time of its launch."""
 IN_FLIGHT = 2
-"""Batches on the device at once: one computes, one is staged behind it."""
+"""Batches on the device at once: one computing and one staged behind it."""
 MOST_IN_FLIGHT = 3
-"""The same where launches take so long that the device could run dry between them."""
+"""Batches on the device at once where launches are slow enough to leave the device idle between batches."""
 _NO_TIME = Line(0.0, 0.0)
 _FIRST_COST = {"image": 1, "text": 64}
 _SPEED_GAIN = 1.015
 _HASTY_POINTS = 2
 _OUT_OF_LINE = 3.0
-"""A batch of twice the cost takes twice the time; one that takes more than this has paid for something else as well."""
+"""Factor over the previous batch's time beyond which a measurement is repeated. Doubling the cost should double the
+time, so anything slower includes a one-off expense."""
 _TOKEN_BYTES = 16
-"""A token's id and mask, as they are copied to the device: a batch takes at least its inputs."""
+"""Bytes of a token's id and mask on the device, the minimum memory per token."""
 
 
 class Compilation(StrEnum):
-    """How a model's forward pass is compiled."""
+    """Compilation modes of a model's forward pass."""
 
     NO = "no"
     BY_BLOCKS = "by blocks"
@@ -57,50 +58,50 @@ class Compilation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One batch, measured."""
+    """Measurement of one batch."""
 
     items: int
     cost: int
     seconds: float
     bytes: int | None
-    """The peak of what it took besides the weights; None where the device does not say."""
+    """Peak memory besides the weights; None if the device does not report it."""
     host_s: float = 0.0
-    """What its launch took the host: to put it together, and to start its copy and its kernels."""
+    """Host time of its launch: collating it and starting its copy and its kernels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one model's batches are sized. Costs are images, or padded tokens."""
+    """Batch sizing of one model. Costs are counted in images or padded tokens."""
 
     model: str
     kind: Kind
     weights_bytes: int
     bytes: Line
-    """The peak of a batch's bytes by its cost."""
+    """Peak bytes of a batch by cost."""
     seconds: Line
-    """A batch's time on the device by its cost."""
+    """Device time of a batch by cost."""
     largest: int
-    """The largest batch cost that memory has room for."""
+    """Largest batch cost that fits in memory."""
     knee: int | None
-    """The smallest cost that reaches 97% of the best speed; None where it was not looked for."""
+    """Smallest cost that reaches 97% of the best speed; None if it was not measured."""
     speed: float
-    """The best speed seen, in cost a second."""
+    """Best measured speed, in cost per second."""
     host: Line = _NO_TIME
-    """The host's time for a launch by the batch's cost."""
+    """Host time of a launch by the batch's cost."""
     device: Choice | None = None
-    """Where it was measured."""
+    """Device on which it was measured."""
     compiled: Compilation = Compilation.NO
-    """How its forward pass is compiled."""
+    """Compilation of the forward pass."""
     start_s: Mapping[str, float] = field(default_factory=dict)
-    """The seconds that its start took, by what they were spent on."""
+    """Startup time in seconds by phase."""
 
     def target(self, pace: float = 1.0) -> int:
-        """The cost at which a batch is full: larger ones would not be faster, or hold the device too long, or not fit.
+        """Return the cost of a full batch: a larger one would not be faster, or would take too long, or would not fit.
 
-        At twice the knee a batch's fixed costs are below 2% of it. Where the host is slow to launch, it takes more.
+        At twice the knee, fixed costs are below 2% of a batch's time. Where launches are slow, the target is higher.
 
         Args:
-            pace: how much slower than measured the device turned out to be.
+            pace: the ratio of observed to measured batch time.
         """
         by_knee = _PAST_KNEE * self.knee if self.knee is not None else self.largest
         by_knee = max(by_knee, self._ahead_from(pace))
@@ -108,40 +109,40 @@ class Plan:
         return max(1, min(self.largest, by_knee, by_time))
 
     def in_flight(self) -> int:
-        """How many batches should be on the device at once, so that it never waits for the host.
+        """Return the number of batches to keep on the device so that it never waits for the host.
 
-        Two where it was not measured thoroughly: that is a CPU, which is its own host.
+        Two if the knee was not measured, which is the case on a CPU, where device and host are the same.
         """
         cost = self.target()
         quick = self.knee is None or self.seconds.at(cost) >= _AHEAD * self.host.at(cost)
         return IN_FLIGHT if quick else MOST_IN_FLIGHT
 
     def _ahead_from(self, pace: float) -> int:
-        """The smallest cost at which a batch takes long enough for the next launches; 0 where there is none."""
+        """Return the smallest cost whose device time covers the next launches, or 0 if there is none."""
         short = _AHEAD * self.host.base - pace * self.seconds.base
         gain = pace * self.seconds.slope - _AHEAD * self.host.slope
         return math.ceil(short / gain) if short > 0 and gain > 0 else 0
 
     def free_padding(self) -> int:
-        """Padding that costs less than another batch would, at most a thirty-second part of a full batch."""
+        """Return the padding that costs less than a separate batch would, at most 1/32 of a full batch."""
         most = self.target() // 32
         return min(most, int(self.seconds.base / self.seconds.slope)) if self.seconds.slope > 0 else most
 
     def as_dict(self) -> dict[str, Any]:
-        """For a table, or JSON."""
+        """Return the fields and the target as a dictionary, for tables and JSON."""
         return asdict(self) | {"target": self.target()}
 
 
 def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point], budget: float, image: int) -> Plan:
-    """Derive the plan from what was measured.
+    """Derive the plan from measurements.
 
     Args:
         model: the model's name in the registry.
-        kind: how cost is counted.
-        weights_bytes: what the weights take.
-        points: at least one measured batch.
+        kind: the model's input kind, which decides how cost is counted.
+        weights_bytes: the size of the weights.
+        points: measured batches, at least one.
         budget: the bytes that one batch may take.
-        image: the bytes of one image's array, for an estimate where nothing was measured.
+        image: the bytes of one image's array, for an estimate where memory was not measured.
     """
     measured = [(float(point.cost), float(point.bytes)) for point in points if point.bytes is not None]
     least = image if kind == "image" else _TOKEN_BYTES
@@ -163,10 +164,10 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
 
 
 def survey(device: Device, backend: Backend, forward: Forward, budget: float) -> list[Point]:
-    """Measure batches of doubling cost until speed or memory ends, or time is up.
+    """Measure batches of doubling cost until speed stops improving, or memory or time runs out.
 
-    Where the device is not to be measured thoroughly, two costs: enough to know what a batch takes of time. The first
-    batch of all is not measured: it loads the libraries and makes their workspaces.
+    Devices that are not `thorough` are measured at two costs only, which is enough to estimate a batch's time. The very
+    first batch is not measured, because it loads libraries and allocates their workspaces.
     """
     cost = _FIRST_COST[backend.kind]
     run(device, backend, forward, backend.samples(cost))
@@ -191,8 +192,8 @@ def _measure(device: Device, backend: Backend, forward: Forward, cost: int, befo
     device.watch_peak()
     seconds, host_s = _timed(device, backend, forward, arrays)
     peak = device.peak_bytes()
-    # The first batch of a shape pays for allocations and for choosing kernels. A slow one need not be that exact,
-    # unless it is far slower than the batch before it lets expect.
+    # The first batch of a shape includes allocation and kernel selection, so it is repeated. Slow batches need less
+    # precision and are repeated only if they are far slower than the previous batch suggests.
     if seconds <= SURVEY_S / 4:
         repeats = 2
     else:
@@ -203,10 +204,10 @@ def _measure(device: Device, backend: Backend, forward: Forward, cost: int, befo
 
 
 def run(device: Device, backend: Backend, forward: Forward, arrays: Sequence[NDArray[np.generic]]) -> float:
-    """Take one batch through the device and check what comes out; its seconds.
+    """Run one batch on the device, check its vectors and return its compute time in seconds.
 
     Raises:
-        ValueError: the model does not answer with one finite vector of its dimension an item.
+        ValueError: the model does not return one finite vector of its dimension per item.
     """
     return _timed(device, backend, forward, arrays)[0]
 
@@ -214,7 +215,7 @@ def run(device: Device, backend: Backend, forward: Forward, arrays: Sequence[NDA
 def _timed(
     device: Device, backend: Backend, forward: Forward, arrays: Sequence[NDArray[np.generic]]
 ) -> tuple[float, float]:
-    """The same, with the host's seconds too."""
+    """Run one batch like `run` and return its compute time and the host time of its launch."""
     started = time.perf_counter()
     pending = launch(device, backend, forward, arrays)
     host_s = time.perf_counter() - started
@@ -226,12 +227,12 @@ def _timed(
 
 
 def launch(device: Device, backend: Backend, forward: Forward, arrays: Sequence[NDArray[np.generic]]) -> Pending:
-    """Give one batch to the device."""
+    """Collate, stage and launch one batch."""
     with device.collating():
         inputs = backend.collate(arrays)
     return device.launch(forward, device.stage(inputs))
 
 
 def batch_cost(kind: Kind, arrays: Sequence[NDArray[np.generic]]) -> int:
-    """The cost of a batch of these arrays."""
+    """Return the cost of a batch of these arrays."""
     return padded_cost(kind, [len(array) if kind == "text" else 1 for array in arrays])

@@ -1,4 +1,4 @@
-"""Where the time of a start goes."""
+"""Timing of startup phases."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Stopwatch:
-    """Seconds by what they were spent on."""
+    """Accumulates seconds per named phase."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def measure(self, what: str) -> Iterator[None]:
-        """Add the block's time."""
+        """Add the block's duration to a phase."""
         started = time.monotonic()
         try:
             yield

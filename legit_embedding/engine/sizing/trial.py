@@ -1,4 +1,4 @@
-"""Compiled or as written: the quicker one, measured on this very device."""
+"""Comparison of compiled and eager execution on the device in use."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEAST_GAIN = 1.03
-"""How much quicker a compiled model has to be."""
+"""Minimum speed-up for keeping the compiled model."""
 LEAST_COSINE = 0.99
-"""How close its vectors must be to those of the model as it is written."""
+"""Minimum cosine similarity between compiled and eager vectors."""
 _RUNS = 3
 
 
 def compile_if_quicker(device: Device, backend: Backend, arrays: Sequence[NDArray[np.generic]]) -> bool:
-    """Compile a model's blocks, and keep them so if that makes it quicker and its vectors stay the same.
+    """Compile a model's blocks, and keep them compiled if that is faster and the vectors stay the same.
 
     Args:
-        device: what it is on.
-        backend: the model, warm.
+        device: the model's device.
+        backend: the model, warmed up.
         arrays: a full batch.
     """
     blocks: Blocks | None = None
@@ -45,7 +45,7 @@ def compile_if_quicker(device: Device, backend: Backend, arrays: Sequence[NDArra
         with blocks.eagerly():
             eager_s, expected = _measure(device, backend, arrays)
         seconds, vectors = _measure(device, backend, arrays)
-    except Exception as error:  # no compiler, no memory, a fault of torch's: the model works without
+    except Exception as error:  # no compiler, out of memory, a torch bug: eager mode still works
         if is_lost(error, device):
             raise
         logger.warning("Model %s runs as it is written: compiling it failed: %r", backend.name, error)
