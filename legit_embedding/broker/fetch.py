@@ -1,4 +1,4 @@
-"""Takes messages from Redis many at a time, and none of them halfway."""
+"""Fetches messages from Redis in batches, recording each one as unacknowledged in the same atomic step."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ log = logging.getLogger(__name__)
 
 SCRIPT = files(__package__).joinpath("fetch.lua").read_text(encoding="utf-8")
 MOST = 64
-"""How many messages one round trip takes at most."""
+"""The largest number of messages fetched in one round trip."""
 BYTES = 1 << 20
-"""After how many bytes one round trip stops to take more."""
+"""Size in bytes after which one round trip fetches no further messages."""
 LONGEST_PAUSE_S = 1.0
-"""How long to leave a server alone that refuses, at most."""
+"""The longest pause after the server has refused the script, in seconds."""
 BLOCK_S = 0.1
-"""How long to wait for a message on one list before looking at all of them."""
+"""How long to block on one list before checking all of them, in seconds."""
 
 
 class MessageFetcher:
-    """Replaces how one of kombu's Redis channels takes messages.
+    """Replaces the way one of kombu's Redis channels fetches messages.
 
-    kombu takes a message off its list with BRPOP and notes it as unacknowledged with a second command: a process that
-    is killed in between, or a connection that breaks, loses the message. Here a script does both, for as many messages
-    as the prefetch count allows. It cannot wait, so an empty queue is waited for with a BLMOVE from the list's end to
-    the same end, which changes nothing; it waits on one list only, so every `BLOCK_S` all of them are looked at.
+    kombu pops a message with BRPOP and records it as unacknowledged with a second command: if the process is killed or
+    the connection breaks in between, the message is lost. Here a script does both, for as many messages as the prefetch
+    count allows. A script cannot block, so an empty queue is waited for with a BLMOVE from the list's end to the same
+    end, which changes nothing. That waits on one list only, so all lists are checked every `BLOCK_S`.
 
-    A server that refuses the script (out of memory, read-only, without its replicas) is asked again later: the worker
-    lives on, and `outage` says why nothing is taken.
+    If the server refuses the script (out of memory, read-only, too few replicas), it is retried later: the worker keeps
+    running, and `outage` reports why no messages are fetched.
 
     Args:
-        channel: the channel of a worker's task consumer, from before it has taken anything.
-        ordinary: how many messages of ordinary tasks may be taken.
-        malformed: takes what is not a message.
-        outage: told of refusals by the server, and of their end.
+        channel: the channel of a worker's task consumer, before it has fetched anything.
+        ordinary: the limit on messages of ordinary tasks.
+        malformed: handles items that are not valid messages.
+        outage: notified of refusals by the server, and of their end.
         backoff: how long to wait after a refusal.
     """
 
@@ -74,7 +74,7 @@ class MessageFetcher:
         self._refused_messages = False
         self._not_before = 0.0
         self._lists: list[tuple[str, str]] = []
-        """The lists of the last question, each with its queue: a name may hold the separator too."""
+        """The lists of the last request, each with its queue: a queue's name may contain the separator too."""
         self._look = True
         self._asked_for_messages = False
         self._noted: set[str] = set()
@@ -85,7 +85,7 @@ class MessageFetcher:
         vars(channel.qos)["append"] = MethodType(self._append, channel.qos)
 
     def _ask(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
-        """Called for each turn of the event loop with room for a message and no question open."""
+        """Send a request; called on each turn of the event loop if a message fits and no request is open."""
         now = time.monotonic()
         if now < self._not_before:
             return
@@ -113,10 +113,10 @@ class MessageFetcher:
             connection.send_command("BLMOVE", key, key, "RIGHT", "RIGHT", BLOCK_S)
 
     def _read(self, **options: Any) -> bool:  # noqa: ANN401 - kombu's signature
-        """Called when the answer is there.
+        """Read the reply to the request.
 
         Raises:
-            Empty: nothing was waiting.
+            Empty: there were no messages.
         """
         channel = self._channel
         try:
@@ -126,7 +126,7 @@ class MessageFetcher:
             raise
         except channel.ResponseError as error:
             if isinstance(error, ReadOnlyError):
-                # A failover has made a replica of this server: the next question goes to where its name leads by then.
+                # A failover has made this server a replica: the next request goes where its name resolves to by then.
                 channel.client.connection.disconnect()
             self._pause(error)
             raise Empty from None
@@ -139,15 +139,15 @@ class MessageFetcher:
         left, taken = answer
         if not taken:
             if left:
-                # A BLMOVE would not wait, for the list is not empty.
+                # A BLMOVE would return at once, because the list is not empty.
                 self._look, self._not_before = True, time.monotonic() + BLOCK_S
             raise Empty
-        self._look = True  # where there were some, there may be more
+        self._look = True  # a list that held messages may hold more
         self._deliver([(int(number), item) for number, item in zip(*[iter(taken)] * 2, strict=True)])
         return True
 
     def _answered(self) -> None:
-        """The last question was no refused one; only the same question shows that the server has come to allow it."""
+        """Clear the outage if the request that was refused is now served; a reply to the other request proves nothing."""
         if self._refused and self._asked_for_messages == self._refused_messages:
             self._refused = 0
             self._outage.over()
@@ -161,7 +161,7 @@ class MessageFetcher:
 
     def _deliver(self, taken: list[tuple[int, bytes | str]]) -> None:
         opened = [self._open(number, item) for number, item in taken]
-        # All of them are on record before the first is handed on or dropped, which may fail.
+        # All of them are recorded before the first is delivered or dropped, which may fail.
         dropped, self._to_drop = self._to_drop, []
         for tag in dropped:
             self._drop(tag)
@@ -169,19 +169,19 @@ class MessageFetcher:
             self._hand_on(message, queue, item)
 
     def _open(self, number: int, item: bytes | str) -> tuple[dict[str, Any], str, bytes | str] | None:
-        """Read a message and put it on record; None where it is none."""
+        """Parse a message and record it as unacknowledged; None if it is not a message."""
         queue = self._lists[abs(number) - 1][1]
         is_noted = number > 0
         try:
             message = parse_envelope(item)
         except MalformedError as error:
             is_kept = self._malformed.refuse_item(queue, item, error)
-            # What could not be kept stays on record, and comes again after the visibility timeout.
+            # An item that could not be kept stays recorded, and returns after the visibility timeout.
             if is_noted and is_kept:
                 self._to_drop.append(tag_of(item))
             return None
         if not is_noted:
-            # The server's reader of JSON is the stricter one.
+            # The server's JSON parser is the stricter one.
             reason = MalformedError("it is nested too deep, or holds what Redis cannot read")
             self._malformed.refuse_item(queue, item, reason)
             return None
@@ -199,13 +199,13 @@ class MessageFetcher:
         except (*channel.connection_errors, channel.ResponseError):
             raise
         except Exception as error:
-            # Whatever else is odd about it, it must not come back to the next worker.
+            # Whatever else is wrong with it, it must not return to the next worker.
             log.exception("kombu could not take a message")
             if self._malformed.refuse_item(queue, item, MalformedError(in_one_line(error))):
                 self._drop(message["properties"]["delivery_tag"])
 
     def _drop(self, tag: str) -> None:
-        """Forget a message that nobody was given."""
+        """Remove the record of a message that was delivered to no consumer."""
         self._noted.discard(tag)
         try:
             self._channel.qos._remove_from_indices(tag).execute()  # noqa: SLF001 - kombu's own way of settling
@@ -214,7 +214,7 @@ class MessageFetcher:
         self._channel.qos._delivered.pop(tag, None)  # noqa: SLF001
 
     def _append(self, qos: virtual.QoS, message: Message, delivery_tag: str) -> None:
-        """Kombu's note of a message that is unacknowledged; Redis has it already."""
+        """Record an unacknowledged message in kombu; Redis has recorded it already."""
         if delivery_tag in self._noted:
             self._noted.discard(delivery_tag)
             virtual.QoS.append(qos, message, delivery_tag)
