@@ -147,7 +147,7 @@ class MessageFetcher:
         return True
 
     def _answered(self) -> None:
-        """Clear the outage if the request that was refused is now served; a reply to the other request proves nothing."""
+        """Clear the outage if the request that was refused is now served; a reply to the other one proves nothing."""
         if self._refused and self._asked_for_messages == self._refused_messages:
             self._refused = 0
             self._outage.over()

@@ -49,7 +49,7 @@ class Backpressure:
         self.sources: list[Source] = []
         """The sources to wake when there is room again."""
         self.is_stopping = False
-        """True while the worker stops: it finishes the tasks it has taken even if results are full, since they are bounded."""
+        """True while the worker stops: tasks it has taken, a bounded number, are finished even if results are full."""
 
     def prep_is(self, wake: Callable[[], None]) -> None:
         """Set the callable that wakes prep."""
