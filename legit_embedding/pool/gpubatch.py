@@ -90,8 +90,8 @@ class TaskPool(BasePool):
         for thread in self._continuations:
             thread.start()
         process.current().watched.extend(self._continuations)
-        # The libraries' objects, hundreds of thousands of them, are permanent: scanning them in every collection costs a
-        # busy worker almost half of its throughput.
+        # The libraries' objects, hundreds of thousands of them, are permanent: scanning them in every collection costs
+        # a busy worker almost half of its throughput.
         gc.collect()
         gc.freeze()
 
