@@ -1,1 +1,1 @@
-"""MessageFetcher messages from a Redis broker and settling them: many per round trip, none halfway."""
+"""Fetching messages from a Redis broker and settling them, many per round trip and each one atomically."""

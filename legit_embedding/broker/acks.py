@@ -1,4 +1,4 @@
-"""Acknowledgements while the event loop does not turn."""
+"""Acknowledgements that are due while the event loop is not running."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _ACKNOWLEDGEMENTS = {"ack_log_error", "reject_log_error", "settle_done"}
 
 
 def run_ready_acknowledgements(hub: Hub) -> None:
-    """Run the acknowledgements that wait on an event loop which does not turn.
+    """Run the acknowledgements queued on an event loop that is not running.
 
-    At a warm shutdown they would otherwise wait for the loop to be closed, and a kill before that would redeliver
-    finished work. Everything else is put back: the queue also holds the transport's reader, which must not deliver to
-    a pool that is closing. Celery's prefork pool does the same.
+    At a warm shutdown they would otherwise wait until the loop is closed, and a kill before that would redeliver
+    finished work. All other callbacks are put back: the queue also holds the transport's reader, which must not deliver
+    to a pool that is closing. Celery's prefork pool does the same.
     """
     ready = hub._pop_ready()  # noqa: SLF001 - no public way to run only some
     while ready:

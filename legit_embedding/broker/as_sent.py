@@ -1,7 +1,7 @@
-"""The arguments of embedding tasks, as the JSON that was sent.
+"""Decodes the arguments of embedding tasks as plain JSON.
 
-kombu's decoder makes dates, UUIDs and decimals of some JSON objects and refuses others of the same shape. What a task
-echoes would not be what was sent then, nor what the same object gets by a stream.
+kombu's decoder turns some JSON objects into dates, UUIDs and decimals, and rejects others of the same shape. The
+fields that a task echoes would then differ from what was sent, and from what the same object yields on a stream.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _PARTS = 3  # args, kwargs, and the callbacks
 
 
 def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa: ANN401 - Celery has no types
-    """Celery's own way with a message, given arguments that only JSON has been made of."""
+    """Celery's default strategy, with arguments decoded as plain JSON."""
     handle = default(task, app, consumer)
 
     def handle_as_sent(message: Message, body: Any, *rest: Any) -> Any:  # noqa: ANN401
         if message.content_type == JSON:
             decoded = _second_protocol(message) if body is None else _first_protocol(message, body)
             if decoded is not None:
-                # What Celery takes for the message's content from here on; kombu has no public way to say so.
+                # Celery reads the message's content from here; kombu has no public way to set it.
                 message._decoded_cache = decoded  # noqa: SLF001
         return handle(message, body, *rest)
 
@@ -40,18 +40,18 @@ def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa:
 
 
 def _second_protocol(message: Message) -> Any:  # noqa: ANN401
-    """The content of a message; None for what does not look like a task's, which is left to Celery."""
+    """The content of a message; None if it does not look like a task, which is left to Celery."""
     text = _text(message)
     sent = _loads(text)
     if not isinstance(sent, list) or len(sent) != _PARTS:
         return None
     args, kwargs, embed = sent
-    # The callbacks are Celery's: there a date is a date.
+    # The callbacks are for Celery, which expects kombu's types in them.
     return args, kwargs, _as_kombu(embed) if _MARK in text else embed
 
 
 def _first_protocol(message: Message, body: Any) -> Any:  # noqa: ANN401
-    """The content of a message in which the arguments stand beside all the rest."""
+    """The content of a protocol 1 message, where the arguments are keys of the body."""
     text = _text(message)
     if _MARK not in text or not isinstance(body, dict):
         return None

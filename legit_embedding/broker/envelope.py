@@ -1,4 +1,4 @@
-"""A message as it lies in the broker, checked as far as kombu and Celery trust it."""
+"""A message as stored in the broker, validated as far as kombu and Celery rely on it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Envelope = dict[str, Any]
 _TIME_HEADERS = ("eta", "expires")
 _TEXT_HEADERS = ("task", "root_id", "parent_id", "group", "shadow", "lang")
 _PARTS = 3
-"""The body of a task message: its arguments, its keywords, and what is called after it."""
+"""The number of parts in a task message's body: arguments, keyword arguments and callbacks."""
 
 
 class MalformedError(InvalidTaskError):
-    """A message that cannot be a task, with the part that does not fit."""
+    """A message that cannot be a task; the text names the invalid part."""
 
 
 def parse_envelope(item: bytes | str) -> Envelope:
-    """Read a message from a list of the broker, with what kombu needs and a producer may leave out filled in.
+    """Parse a message from a broker list, filling in what kombu needs and a producer may omit.
 
     Args:
-        item: the message as it lies there.
+        item: the message as stored in the list.
 
     Raises:
-        MalformedError: kombu cannot take it.
+        MalformedError: kombu cannot handle the message.
     """
     try:
         message = json.loads(item)
@@ -57,10 +57,10 @@ def tag_of(item: bytes | str) -> str:
 
 
 def check_task(headers: dict[str, Any], properties: dict[str, Any]) -> None:
-    """Check what Celery reads from the headers of a task message (protocol 2), and mend an id that is a number.
+    """Check the headers that Celery reads from a task message (protocol 2), and convert a numeric id to text.
 
     Raises:
-        MalformedError: a header of the wrong type.
+        MalformedError: a header has the wrong type.
     """
     if headers.get("task") is None:
         raise _expected("task", "a string", None)
@@ -77,7 +77,7 @@ def check_task(headers: dict[str, Any], properties: dict[str, Any]) -> None:
 
 
 def task_id(value: object) -> str:
-    """A task's id as text; producers in PHP send numbers.
+    """A task's id as text; PHP producers send numbers.
 
     Raises:
         MalformedError: it is neither a string nor an integer.
@@ -93,14 +93,14 @@ def check_body(body: object) -> None:
     """Check the decoded body of a task message (protocol 2).
 
     Raises:
-        MalformedError: it is not made of arguments, keywords and what is called after the task.
+        MalformedError: it does not consist of arguments, keyword arguments and callbacks.
     """
     if not isinstance(body, (list, tuple)) or len(body) != _PARTS:
         raise _expected("the body", "a list of arguments, keywords and callbacks", body)
     args, kwargs, embed = body
     if not isinstance(args, (list, tuple)):
         raise _expected("the body's arguments", "a list", args)
-    # An empty map is an empty list to PHP.
+    # PHP encodes an empty map as an empty list.
     if not isinstance(kwargs, dict) and kwargs != []:
         raise _expected("the body's keywords", "an object", kwargs)
     if embed is not None and not isinstance(embed, dict) and embed != []:

@@ -1,4 +1,4 @@
-"""Messages that no task can be made of: taken out once, kept in the dead letter, and answered where possible."""
+"""Messages that cannot be tasks: removed from the queue once, kept in the dead letter, and answered where possible."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXCERPT = 300
-"""How much of a message the log shows, in characters."""
+"""Length of the excerpt of a message in the log, in characters."""
 
 
 class MalformedMessages:
-    """Stands between the broker and Celery's consumer: no message ends the worker, or holds its neighbours.
+    """Validates messages between the broker and Celery's consumer, so that none can end the worker or block others.
 
     Args:
         consumer: Celery's consumer, before it has started.
-        dead_messages: keeps what cannot be a task; None where the dead letter is not used.
+        dead_messages: stores messages that cannot be tasks; None if the dead letter is disabled.
     """
 
     def __init__(self, consumer: Any, dead_messages: DeadMessages | None) -> None:  # noqa: ANN401 - Celery's consumer
@@ -49,7 +49,7 @@ class MalformedMessages:
         vars(consumer).update(create_task_handler=create_task_handler, on_unknown_message=self._on_unknown_message)
 
     def refuse_item(self, queue: str, item: bytes | str, why: Exception) -> bool:
-        """Deal with what was taken off a list of the broker, and cannot become a message; False if it is not kept."""
+        """Handle an item from a broker list that cannot become a message; False if it could not be kept."""
         text = item.decode(errors="replace") if isinstance(item, bytes) else item
         self._log(queue, why, text)
         try:
@@ -79,10 +79,10 @@ class MalformedMessages:
         return on_task_received
 
     def _check(self, message: Message) -> None:
-        """Check a message as far as Celery trusts it. The arguments of an embedding task are its request's to check.
+        """Check a message as far as Celery relies on it. The arguments of an embedding task are checked by its request.
 
         Raises:
-            MalformedError: it cannot be a task.
+            MalformedError: the message cannot be a task.
         """
         headers = message.headers
         if "task" in headers:
@@ -104,14 +104,14 @@ class MalformedMessages:
         return isinstance(name, str) and isinstance(self._consumer.app.tasks.get(name), EmbeddingTask)
 
     def _refuse(self, message: Message, why: Exception) -> None:
-        """Keep a message, and let the consumer answer or drop it."""
+        """Keep a message in the dead letter, and let the consumer answer or drop it."""
         queue, text = _queue_of(message), _text_of(message)
         self._log(queue, why, text)
         self._forget(message)
         try:
             self._keep(queue, text, why, str(message.delivery_tag))
         except RedisError as error:
-            # Not acknowledged: the broker still has it, and brings it again.
+            # Not acknowledged: the broker still holds it and will deliver it again.
             log.error("It is left in the broker, because the dead letter cannot be written: %s", error)  # noqa: TRY400
             return
         if not message.acknowledged:
@@ -122,7 +122,7 @@ class MalformedMessages:
 
     @staticmethod
     def _forget(message: Message) -> None:
-        """Take back what Celery has noted of a request that came to nothing."""
+        """Undo what Celery has recorded for a request that failed to start."""
         name = message.headers.get("id") if isinstance(message.headers, dict) else None
         request = state.requests.get(name) if isinstance(name, str) else None
         if request is not None and request.message is message:
@@ -133,7 +133,7 @@ class MalformedMessages:
             self._dead_messages.keep(queue, text, str(why), tag)
 
     def _answer(self, text: str, error: TaskError) -> None:
-        """Answer the tasks of an embedding task's message that never was one, as far as it is legible."""
+        """Answer the tasks of a malformed embedding message, as far as it is legible."""
         headers, properties, args, kwargs = _parts_of(_loads(text))
         name = headers.get("task")
         task = self._consumer.app.tasks.get(name) if isinstance(name, str) else None
@@ -205,4 +205,4 @@ def _text_of(message: Message) -> str:
 
 
 def _ignore(_: object) -> None:
-    """Nothing waits for the answer: the message is out of the broker already."""
+    """Ignore the outcome: the message has already left the broker."""

@@ -1,4 +1,4 @@
-"""How many messages of ordinary tasks the worker holds: as many as Celery's settings say, whatever its batches need."""
+"""The limit on messages of ordinary tasks, which follows Celery's settings and not the engine's batches."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ UNLIMITED = -1
 class OrdinaryMessages:
     """Counts the messages of tasks that are not embedding tasks.
 
-    The prefetch count is as large as the device's batches need. Ordinary tasks gain nothing from it: what a worker
-    holds beyond its threads, others could have done.
+    The prefetch count is sized for the device's batches. Ordinary tasks gain nothing from that: messages held beyond
+    the worker's threads could be processed by other workers.
 
     Args:
         consumer: Celery's consumer.
@@ -30,28 +30,28 @@ class OrdinaryMessages:
         """The names of the embedding tasks."""
 
     def took(self, message: dict[str, Any], tag: str) -> None:
-        """A message was taken from the broker.
+        """Count a message that was fetched from the broker.
 
-        One in Celery's first protocol does not name its task here, and is not counted.
+        A message in Celery's protocol 1 does not name its task here, and is not counted.
         """
         name = message["headers"].get("task")
         if isinstance(name, str) and name not in self.others:
             self._tags.add(tag)
 
     def room(self, qos: virtual.QoS) -> int:
-        """How many more may be taken; `UNLIMITED` where Celery's settings set no limit."""
+        """The number of messages that may still be fetched; `UNLIMITED` if Celery's settings set no limit."""
         limit = self._limit()
         if limit == 0:
             return UNLIMITED
         self._tags.intersection_update(qos._delivered)  # noqa: SLF001 - kombu has no other list of what is held
         held = self._tags | self._running() if self._consumer.app.conf.worker_disable_prefetch else self._tags
-        # Celery leaves those that wait for their time out of its own count.
+        # Celery does not count tasks with an ETA towards its own prefetch count.
         scheduled = {request.message.delivery_tag for request in tuple(state.scheduled_requests)}
         waiting = len(held & scheduled)
         return max(0, limit - len(held) + waiting)
 
     def _running(self) -> set[str]:
-        """What has begun, acknowledged or not."""
+        """The delivery tags of tasks that have started, acknowledged or not."""
         requests = tuple(state.reserved_requests)
         return {request.message.delivery_tag for request in requests if request.name not in self.others}
 

@@ -1,4 +1,4 @@
-"""Messages that Celery refuses before there is a task to run: each is answered all the same."""
+"""Answers for messages that Celery rejects before there is a task to run."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ LONGEST_CAUSE = 200
 class Refusals(bootsteps.StartStopStep):
     """Answers embedding tasks whose message Celery would only log and drop.
 
-    Those have a content type that is not accepted, a body that does not decode, or headers or arguments of the wrong
-    kind. Each of their tasks is answered with ``invalid_task`` under its id, or the Celery id where none is legible;
-    then the message is acknowledged. Other tasks' messages are left to Celery.
+    These messages have a content type that is not accepted, a body that does not decode, or headers or arguments of the
+    wrong type. Each of their tasks is answered with ``invalid_task`` under its id, or under the Celery id if none is
+    legible; then the message is acknowledged. Other tasks' messages are left to Celery.
     """
 
     requires = (Tasks,)
@@ -102,7 +102,7 @@ class Refusals(bootsteps.StartStopStep):
         self._consumer.call_soon_ack(settle, logger, self._consumer.connection_errors, **options)
 
     def _record(self, task: EmbeddingTask, celery_id: str, fields: dict[str, Any], refusal: TaskError) -> None:
-        """Store the failure for who waits for the Celery result."""
+        """Store the failure in Celery's result backend for callers that wait on it."""
         try:
             request = Context({"id": celery_id, "task": task.name, "root_id": fields.get("root_id")})
             task.backend.mark_as_failure(
@@ -113,14 +113,14 @@ class Refusals(bootsteps.StartStopStep):
 
 
 def forgive(message: Message) -> None:
-    """Mend what other languages' producers write and can only mean one thing; never raises.
+    """Correct deviations of other languages' producers that have only one possible meaning; never raises.
 
-    That is a content type with parameters or in capitals, and an empty array for an empty map of keywords.
+    These are a content type with parameters or in capitals, and an empty array for an empty map of keyword arguments.
     """
     if _media_type(message.content_type) == JSON:
         message.content_type = JSON
     if "task" in _headers(message):
-        return  # what its body holds is the request's to read
+        return  # the body is checked by the request
     try:
         payload = message.payload
     except Exception:  # noqa: BLE001 - whatever it is, Celery's own handler meets it next
@@ -138,7 +138,7 @@ def _headers(message: Message) -> dict[str, Any]:
 
 
 def _arguments(message: Message) -> tuple[object, object]:
-    """The positional and the keyword arguments, as far as they can be read."""
+    """The positional and keyword arguments, as far as they are legible."""
     try:
         payload = message.payload
     except Exception:  # noqa: BLE001 - the message is being refused for that

@@ -1,4 +1,4 @@
-"""Keeps answers out of the queues that a worker reads."""
+"""Prevents answers from being written to the queues that a worker reads."""
 
 from __future__ import annotations
 

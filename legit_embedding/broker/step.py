@@ -1,4 +1,4 @@
-"""The messages that the worker holds: taken, settled, and carried over broken connections to Redis."""
+"""The worker's messages: fetched, settled, and kept across broken connections to Redis."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _PAUSE_STEP_S = 0.05
 
 
 class BrokerStep(bootsteps.StartStopStep):
-    """Takes, settles and keeps the worker's messages where Redis is the broker.
+    """Fetches, settles and keeps the worker's messages where Redis is the broker.
 
-    Whoever knows a message's tag may settle it, over any connection. kombu settles over the connection that brought the
-    message only, one by one, and Celery 5.7 ends the worker when that connection is closed. Here:
+    A message can be settled over any connection by its tag. kombu settles it only over the connection that delivered
+    it, one message at a time, and Celery 5.7 ends the worker when that connection is closed. Here:
 
-    - the messages that are settled in one turn of the event loop are settled in one round trip;
-    - a message in progress when the connection breaks stays in progress, and is settled over the next one;
-    - a message that waited (for its time, or for its rate) is put back, because Celery forgets it.
+    - all messages settled in one turn of the event loop are settled in one round trip;
+    - a message in progress when the connection breaks stays in progress, and is settled over the next connection;
+    - a message that was waiting (for its ETA or its rate limit) is put back, because Celery forgets it.
     """
 
     requires = (Tasks,)
@@ -74,7 +74,7 @@ class BrokerStep(bootsteps.StartStopStep):
         self._malformed = MalformedMessages(
             parent, DeadMessages(settings.redis, settings.streams.dead_letter) if consumes else None
         )
-        # Whatever the broker refuses may be allowed a moment later: no error reply ends the worker.
+        # The refusal may be temporary, so no error reply may end the worker.
         parent.app.conf.broker_channel_error_retry = True
         vars(parent).update(
             on_connection_error_before_connected=self._on_connection_error_before_connected,
@@ -82,7 +82,7 @@ class BrokerStep(bootsteps.StartStopStep):
         )
 
     def start(self, parent: Any) -> None:  # noqa: ANN401
-        """Called for each connection, before its first message is taken."""
+        """Take over a new connection, before its first message is fetched."""
         if process.is_running():
             for outage in (self._taking, self._settling):
                 process.current().watch(outage)
@@ -91,22 +91,22 @@ class BrokerStep(bootsteps.StartStopStep):
             self._taking.over()
             return
         self._channel = channel
-        # Celery's own way of `--disable-prefetch` counts embedding tasks too, which need no free thread.
+        # Celery's `--disable-prefetch` counts embedding tasks too, which need no free thread.
         vars(channel.qos).pop("can_consume", None)
         in_progress = parent.pool.delivery_tags()
         if parent.hub is not None:
             run_ready_acknowledgements(parent.hub)
         self.settle_done()
         for tag in self._left - in_progress:
-            channel.qos.restore_by_tag(tag)  # does nothing where the message is settled by now
+            channel.qos.restore_by_tag(tag)  # has no effect if the message has been settled
         self._left.clear()
         MessageFetcher(channel, OrdinaryMessages(parent), self._malformed, self._taking)
         self._keep_when_closed(channel.qos)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401
-        """Called when a connection is lost, and at shutdown."""
+        """Let go of the connection; called when it is lost, and at shutdown."""
         if parent.blueprint.state != bootsteps.RUN:
-            return  # what is finished now is still settled, and kombu puts the rest back
+            return  # tasks that finish now are still settled, and kombu puts the rest back
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.qos._flush()  # noqa: SLF001 - forgets what is settled
@@ -129,7 +129,7 @@ class BrokerStep(bootsteps.StartStopStep):
         vars(qos)["restore_unacked_once"] = MethodType(restore_unacked_once, qos)
 
     def _settle_soon(self, settle: Callable[..., None], *args: object, **options: object) -> object:
-        """Stands in for the consumer's own. `settle` is a message's ``ack_log_error`` or ``reject_log_error``."""
+        """Replaces the consumer's own method. `settle` is a message's ``ack_log_error`` or ``reject_log_error``."""
         message: Message = settle.__self__  # type: ignore[attr-defined]
         if not isinstance(message.channel, redis_transport.Channel) or not self._fits:
             return self._call_soon_ack(settle, *args, **options)
@@ -144,7 +144,7 @@ class BrokerStep(bootsteps.StartStopStep):
         return None
 
     def _settle_later(self, error: Exception) -> None:
-        """The server refuses for the moment; what is settled is not forgotten."""
+        """Schedule another attempt after a refusal by the server; the settled messages are kept until then."""
         self._refused += 1
         self._settling.failed(explain(error))
         if isinstance(error, ReadOnlyError) and self._channel is not None:
@@ -154,7 +154,7 @@ class BrokerStep(bootsteps.StartStopStep):
             self._consumer.hub.call_later(self._backoff.delay(self._refused), self.settle_done)
 
     def _failed(self, error: Exception) -> None:
-        """A connection that the server refuses something is not made again at once."""
+        """Delay reconnecting after the server has refused a command."""
         if isinstance(error, self._consumer.connection_errors):
             return
         self._failures = 1 if self._taking.health.ok else self._failures + 1
@@ -173,7 +173,7 @@ class BrokerStep(bootsteps.StartStopStep):
         self._failed(error)
 
     def settle_done(self) -> None:
-        """Settle what is done, if there is a connection."""
+        """Settle the finished messages, if there is a connection."""
         self._is_settling_soon = False
         channel = self._channel
         if channel is None:
@@ -189,7 +189,7 @@ class BrokerStep(bootsteps.StartStopStep):
                     pipe = client.pipeline()
                     pipe.zrem(channel.unacked_index_key, *tags).hdel(channel.unacked_key, *tags).execute()
         except channel.connection_errors as error:
-            # Nothing of it is lost: whatever is settled twice is settled.
+            # Nothing is lost: settling a message twice has no further effect.
             self._done.extendleft(reversed(done))
             log.debug("%d messages are settled over the next connection: %s", len(done), error)
             return

@@ -1,1 +1,1 @@
-"""Celery's remote commands on a worker with this pool."""
+"""Celery's remote commands on a worker with the ``gpubatch`` pool."""

@@ -1,9 +1,9 @@
-"""``celery inspect batching`` and ``celery control batching``: how models share the device, and how to change that.
+"""``celery inspect batching`` and ``celery control batching``: show and change how models share the device.
 
     celery -A legit_embedding inspect batching
     celery -A legit_embedding control batching minilm weight=2 linger_ms=5 max_batch=64
 
-A change holds until the worker ends; the settings are what it starts with.
+A change lasts until the worker ends; a restarted worker uses the settings.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ MOST_IN_BATCH = 1_000_000
 
 
 class _RefusedError(ValueError):
-    """A change that is not made, and why."""
+    """A change that is rejected, with the reason."""
 
 
 def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # noqa: ANN401 - Celery's signature
-    """How models share the device; with arguments, change a model's share or its batches.
+    """Report how models share the device; with arguments, change a model's share or its batches.
 
     Args:
         worker: Celery's state of the worker.
-        words: as on the command line: a model, and changes like ``weight=2``.
-        named: the same from a program: ``model``, and any of ``weight``, ``linger_ms`` and ``max_batch``.
+        words: command-line arguments: a model, and changes such as ``weight=2``.
+        named: the same as keywords: ``model``, and any of ``weight``, ``linger_ms`` and ``max_batch``.
     """
     if not process.is_running():
         return nok("this worker has no pipeline yet")
@@ -66,7 +66,7 @@ def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # no
 
 
 def report(pipeline: Pipeline) -> dict[str, Any]:
-    """How things stand, for people and for JSON."""
+    """The current state as JSON values, readable for people too."""
     snapshot = pipeline.snapshot()
     engine = snapshot.engine
     return {
@@ -100,10 +100,10 @@ def _model(model: ModelStats) -> dict[str, Any]:
 
 
 def _understood(pipeline: Pipeline, words: Sequence[str], named: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The model, and the new value of each field, all of them good.
+    """Parse the model and the new value of each field, all validated.
 
     Raises:
-        _RefusedError: something is not.
+        _RefusedError: an argument is invalid.
     """
     given = dict(named)
     model = str(given.pop("model", None) or (words[0] if words else ""))
@@ -155,16 +155,16 @@ def _max_batch(text: str) -> int | None:
 
 
 def _number(kind: Callable[[str], N], text: str, least: float, most: float, wanted: str) -> N:
-    """The number in `text`.
+    """Parse the number in `text`.
 
     Raises:
-        ValueError: it is none, or out of its range; says what is wanted.
+        ValueError: it is not a number, or is out of range; the message is `wanted`.
     """
     try:
         number = kind(text)
     except ValueError:
         raise ValueError(wanted) from None
-    if not least <= number <= most:  # a NaN is not either
+    if not least <= number <= most:  # also rejects NaN
         raise ValueError(wanted)
     return number
 
@@ -182,7 +182,7 @@ _APPLY: dict[str, Callable[[Engine, str, Any], None]] = {
 
 
 def _widen_prefetch(worker: Any) -> None:  # noqa: ANN401
-    """Larger batches need more messages at hand; called on the worker's event loop, like every remote command."""
+    """Raise the prefetch count for larger batches; called on the worker's event loop, like every remote command."""
     consumer = worker.consumer
     more = consumer.pool.prefetch - consumer.qos.value
     if more > 0:

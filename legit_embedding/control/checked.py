@@ -1,4 +1,4 @@
-"""Remote commands look at what they are given, kind and range, before they change anything."""
+"""Validation of the arguments of remote commands, by type and range, before anything is changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXCHANGE_TYPES = ("direct", "topic", "fanout", "headers")
 
 
 def checked(command: Callable[..., Any], checks: Mapping[str, Check]) -> Callable[..., Any]:
-    """The command, which answers in words where an argument, given or its default, does not pass its check."""
+    """Wrap a command so that it replies with the problem if an argument, given or default, fails its check."""
     parameters = signature(command).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
 
@@ -41,35 +41,35 @@ def checked(command: Callable[..., Any], checks: Mapping[str, Check]) -> Callabl
 
 
 def more_threads(state: Any, value: Any) -> str | None:  # noqa: ANN401
-    """A number of threads that the pool has room for."""
+    """Check a number of threads to add: the pool must have room for them."""
     return _whole(value, 1, MOST_THREADS - state.consumer.pool.num_processes)
 
 
 def fewer_threads(state: Any, value: Any) -> str | None:  # noqa: ANN401
-    """A number of threads that the pool can do without: one stays."""
+    """Check a number of threads to remove: one must remain."""
     most = state.consumer.pool.num_processes - 1
     return _whole(value, 1, most) if most else "the pool has one thread, and keeps it"
 
 
 def threads(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """A bound of the autoscaler, or none given."""
+    """Check the lower bound of the autoscaler, which may be absent."""
     return None if value is None else _whole(value, 0, MOST_THREADS)
 
 
 def some_threads(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """The upper bound of the autoscaler, or none given."""
+    """Check the upper bound of the autoscaler, which may be absent."""
     return None if value is None else _whole(value, 1, MOST_THREADS)
 
 
 def seconds(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """A time limit, or none."""
+    """Check a time limit, which may be absent."""
     if value is None or (_is_number(value) and 0 < value <= LONGEST_S):
         return None
     return f"a time limit is a number of seconds above 0, up to {LONGEST_S}, or none"
 
 
 def rate_limit(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """A rate as Celery writes them, or none."""
+    """Check a rate limit in Celery's notation, which may be absent."""
     good = value is None or isinstance(value, str) or _is_number(value)
     try:
         good = good and math.isfinite(each := rate(value)) and 0 <= each <= 1e9  # noqa: PLR2004 - tasks a second
@@ -79,18 +79,18 @@ def rate_limit(_: Any, value: Any) -> str | None:  # noqa: ANN401
 
 
 def name(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """The name of a task or a queue."""
+    """Check the name of a task or a queue."""
     good = isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
     return None if good else f"a name is printable text of 1 to {LONGEST_NAME} characters"
 
 
 def name_or_none(state: Any, value: Any) -> str | None:  # noqa: ANN401
-    """A name that may be left out."""
+    """Check a name that may be absent."""
     return None if value in (None, "") else name(state, value)
 
 
 def exchange_type(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """A kind of exchange, or none given."""
+    """Check an exchange type, which may be absent."""
     return (
         None
         if value in (None, "", *EXCHANGE_TYPES)
@@ -99,14 +99,14 @@ def exchange_type(_: Any, value: Any) -> str | None:  # noqa: ANN401
 
 
 def ids(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """The id of a task, or a list of them."""
+    """Check the id of a task, or a list of ids."""
     listed = value if isinstance(value, list | tuple) else [value]
     good = all(isinstance(each, str) and each for each in listed)
     return None if good else "expected the id of a task, or a list of ids"
 
 
 def headers(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """Stamped headers, as an object or as a list of KEY=VALUE."""
+    """Check stamped headers: an object, or a list of KEY=VALUE."""
     good = isinstance(value, dict) or (
         isinstance(value, list | tuple) and all(isinstance(each, str) and "=" in each for each in value)
     )
@@ -114,7 +114,7 @@ def headers(_: Any, value: Any) -> str | None:  # noqa: ANN401
 
 
 def signal(_: Any, value: Any) -> str | None:  # noqa: ANN401
-    """The name or the number of a signal, or none given."""
+    """Check the name or number of a signal, which may be absent."""
     try:
         good = value is None or bool(Signals(platform_signals.signum(value)))
     except (AttributeError, TypeError, ValueError):
@@ -154,4 +154,4 @@ CHECKS: dict[str, dict[str, Check]] = {
     "terminate": {"task_id": ids, "signal": signal},
     "revoke_by_stamped_headers": {"headers": headers, "signal": signal},
 }
-"""For each command that changes something, the check of each of its arguments."""
+"""The check of each argument, for each command that changes something."""

@@ -1,4 +1,4 @@
-"""What the ``celery`` command has to know of the remote commands that a worker with this pool answers."""
+"""Metadata of the remote commands for the ``celery`` command-line client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class _Either(str):
-    """A type of command that is both ``inspect`` and ``control``: Celery keeps one command a name."""
+    """A command type that equals both ``inspect`` and ``control``: Celery keeps one command per name."""
 
     __slots__ = ()
 
@@ -18,7 +18,7 @@ class _Either(str):
 
 
 def announce(control: Any) -> None:  # noqa: ANN401 - Celery's module, which producers do not import
-    """Make the commands known to ``celery inspect`` and ``celery control``."""
+    """Register the commands with ``celery inspect`` and ``celery control``."""
     control.Panel.meta["batching"] = control.controller_info_t(
         alias=None,
         type=_Either("inspect"),

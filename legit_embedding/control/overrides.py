@@ -1,4 +1,4 @@
-"""Celery's remote commands, where this pool has more to do, or can do less, than Celery's own."""
+"""Replacements for Celery's remote commands where this pool must do more, or can do less."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from legit_embedding.pool.request import EmbeddingRequest
 
 
 def revoke(worker: Any, task_id: str | list[str], terminate: bool = False, signal: str | None = None, **_: Any) -> Any:  # noqa: ANN401 - Celery's signature
-    """Revoke tasks: those that wait for the device are withdrawn, and a thread is not killed."""
+    """Revoke tasks: those that wait for the device are withdrawn, and no thread is killed."""
     ids = set(maybe_list(task_id) or [])
     signum = control._signals.signum(signal or "TERM") if terminate else None  # noqa: SLF001
     reply = control.revoke(worker, list(ids), terminate=False)
@@ -30,14 +30,14 @@ def revoke(worker: Any, task_id: str | list[str], terminate: bool = False, signa
 
 
 def ping(worker: Any, **_: Any) -> Any:  # noqa: ANN401
-    """Celery's own ``pong`` from a worker that is well, and what is wrong from one that is not."""
+    """Reply with Celery's ``pong`` if the worker is healthy, and with the fault otherwise."""
     presence = process.heartbeat()
     state, problems = presence.state() if presence is not None else ("running", [])
     return nok(f"unhealthy: {'; '.join(problems)}") if state == "unhealthy" else control.ping(worker)
 
 
 def terminate(worker: Any, signal: str, task_id: str | list[str], **_: Any) -> Any:  # noqa: ANN401
-    """As ``revoke`` with ``terminate``."""
+    """Revoke tasks with ``terminate``."""
     return revoke(worker, task_id, terminate=True, signal=signal)
 
 
@@ -45,9 +45,9 @@ OURS: dict[str, Any] = {"revoke": revoke, "terminate": terminate, "ping": ping, 
 
 
 def register() -> None:
-    """Put our commands in the place of Celery's, and checks before all that change something.
+    """Replace Celery's commands, and add checks to all commands that change something.
 
-    For a worker with this pool.
+    To be called on a worker with this pool.
     """
     Panel.data |= {name: getattr(control, name) for name in CHECKS} | OURS
     for command, checks in CHECKS.items():

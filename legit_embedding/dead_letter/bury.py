@@ -1,4 +1,4 @@
-"""Where a task ends that could not be delivered."""
+"""Moves undeliverable tasks to the dead letter."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from legit_embedding.wire.stream_entry import Entry
 
 MAX_DELIVERIES = "max_deliveries"
-"""The ``dead_reason`` of a task that was tried as often as it may be, and never answered."""
+"""The ``dead_reason`` of a task that reached the limit of deliveries without an answer."""
 ANSWER_REFUSED = "answer_refused"
-"""The ``dead_reason`` of a task whose answer no result stream takes."""
+"""The ``dead_reason`` of a task whose answer no result stream accepts."""
 
 PAYLOAD = "payload"
 _MOST_ARGUMENTS = 7000
-"""Lua cannot pass more to one call."""
+"""The number of arguments above which the script is not used: Lua's limit for one call is just below 8,000."""
 
 SCRIPT = Script(files(__package__).joinpath("bury.lua").read_text(encoding="utf-8"))
 
 
 class _Nobody:
-    """Waits for no answer: that of a buried task is written in the same step."""
+    """A recipient that ignores the outcome: a buried task's answer is written in the same step."""
 
     def written(self, written: Written) -> None:
-        """Nobody is told."""
+        """Do nothing."""
 
     def unwritten(self, reason: str) -> None:
-        """Nobody is told."""
+        """Do nothing."""
 
     def task_object(self) -> dict[str, Any]:
-        """The dead letter has the entry's own fields."""
+        """Empty: the dead letter holds the entry's own fields."""
         return {}
 
 
@@ -59,7 +59,7 @@ class DeadLetter:
 
     Args:
         config: the streams.
-        worker: the identity: the consumer that owns what is buried, and the answer's ``worker``.
+        worker: the identity: the consumer that owns the buried entries, and the answer's ``worker``.
     """
 
     def __init__(self, config: StreamConfig, worker: str) -> None:
@@ -69,15 +69,15 @@ class DeadLetter:
         self.buried = 0
 
     async def bury(self, link: Link, entry: Entry, fields: Sequence[bytes]) -> bool:
-        """Bury one entry; False where it is not this worker's any more.
+        """Bury one entry; False if this worker no longer owns it.
 
         Args:
             link: the server.
-            entry: the entry, and how often it was delivered.
+            entry: the entry, with its number of deliveries.
             fields: its fields as they were sent.
 
         Raises:
-            RedisError: it is not buried, or the outcome is unknown.
+            RedisError: the entry is not buried, or the outcome is unknown.
         """
         detail = f"it was delivered {entry.deliveries} times, and no worker lived to answer it"
         dead: list[Argument] = [*fields, *self._epitaph(MAX_DELIVERIES, detail, entry.deliveries, entry.origin)]
@@ -94,13 +94,13 @@ class DeadLetter:
         return done
 
     async def keep(self, link: Link, answer: Answer, reason: str) -> str:
-        """Keep a task whose answer is refused wherever it may be written; its source may acknowledge it then.
+        """Keep a task whose answer is refused by every stream; its source may then acknowledge it.
 
         Returns:
-            The id of the entry in the dead letter; empty where another worker has settled the task meanwhile.
+            The id of the entry in the dead letter; empty if another worker has settled the task meanwhile.
 
         Raises:
-            RedisError: it is not kept, or the outcome is unknown.
+            RedisError: the task is not kept, or the outcome is unknown.
         """
         origin, config = answer.result.origin, self._config
         if origin.kind != "stream":
@@ -136,7 +136,7 @@ class DeadLetter:
     async def _in_turn(
         self, link: Link, entry_id: str, dead: list[Argument], stream: str, answer: list[Argument]
     ) -> bool:
-        """As the script, for what it cannot do: streams in different cluster slots, thousands of fields."""
+        """Do the script's steps one by one, for streams in different cluster slots or thousands of fields."""
         config = self._config
         pending = await link.call("XPENDING", config.tasks, config.group, entry_id, entry_id, 1)
         if not pending or pending[0][1].decode() != self._worker:

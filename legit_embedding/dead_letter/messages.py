@@ -1,4 +1,4 @@
-"""Broker messages that no task can be made of, kept in the dead letter."""
+"""Broker messages that cannot be tasks, kept in the dead letter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MALFORMED = "malformed_message"
 """The ``dead_reason`` of a message that cannot be a task."""
 
 LONGEST = 1 << 20
-"""How much of such a message is kept, in characters."""
+"""The length at which a kept message is truncated, in characters."""
 TIMEOUT_S = 5.0
 
 
@@ -34,16 +34,16 @@ class DeadMessages:
         self._stream = stream
 
     def keep(self, queue: str, message: str, why: str, tag: str) -> None:
-        """Add one message, as it lay in the broker.
+        """Add one message, as it was in the broker.
 
         Args:
-            queue: where it was.
+            queue: the queue it was in.
             message: its text.
-            why: what does not fit.
-            tag: the broker's tag of it, where it had one.
+            why: the reason it cannot be a task.
+            tag: the broker's tag, or an empty string.
 
         Raises:
-            RedisError: it is not kept, or the outcome is unknown.
+            RedisError: the message is not kept, or the outcome is unknown.
         """
         fields: dict[str, str | int] = {
             "message": message[:LONGEST],
@@ -62,5 +62,5 @@ class DeadMessages:
 
 
 def _wire(value: str | int) -> bytes:
-    # Half a surrogate pair can stand in JSON, but in no UTF-8.
+    # JSON may contain an unpaired surrogate, which UTF-8 cannot encode.
     return str(value).encode("utf-8", "backslashreplace")

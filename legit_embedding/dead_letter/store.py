@@ -1,4 +1,4 @@
-"""The dead letter: tasks that could not be delivered, with the reason."""
+"""The dead letter stream, as the ``dead`` command reads and changes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from legit_embedding.redis_io.entries import Entry
 
 PAGE = 50
-"""Entries a step: each may carry an image, and the server does nothing else meanwhile."""
+"""Entries per page: each may carry an image, and the server does nothing else while it reads them."""
 
 LIST = files(__package__).joinpath("list.lua").read_text(encoding="utf-8")
 REQUEUE = files(__package__).joinpath("requeue.lua").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ REQUEUE = files(__package__).joinpath("requeue.lua").read_text(encoding="utf-8")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the dead letter says about an entry; what was not said is empty."""
+    """The dead letter's fields of an entry; missing ones are empty."""
 
     id: str
     bytes: int
@@ -38,18 +38,18 @@ class Header:
 
     @classmethod
     def of(cls, line: Sequence[Any]) -> Header:
-        """Read the script's reply."""
+        """Parse one line of the script's reply."""
         entry_id, size, *rest = line
         return cls(text(entry_id), int(size), *map(text, rest))
 
     def as_json(self) -> dict[str, Any]:
-        """The keys of ``dead list --json``."""
+        """The object that ``dead list --json`` prints."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """What became of an entry that was to be brought back."""
+    """The outcome of requeueing one entry."""
 
     id: str
     new_id: str | None = None
@@ -68,7 +68,7 @@ class DeadLetter:
         return int(self._client.xlen(self.stream))
 
     def roll(self, reason: str = "", after: str = FIRST) -> Iterator[list[Header]]:
-        """The headers of what is there now, oldest first, a page at a time; with a reason, only those."""
+        """Yield the headers of all current entries, oldest first, in pages; with a reason, only of entries that have it."""
         cursor, until = after, newest(self._client, self.stream)
         while cursor:
             reply = self._client.eval(LIST, 1, self.stream, cursor, until, str(PAGE), reason)
@@ -78,18 +78,18 @@ class DeadLetter:
             cursor = last.decode()
 
     def find(self, entry_id: str) -> dict[bytes, bytes] | None:
-        """One entry's fields."""
+        """The fields of one entry; None if it does not exist."""
         found = cast("list[Entry]", self._client.xrange(self.stream, entry_id, entry_id))
         return found[0][1] if found else None
 
     def requeue(self, ids: Sequence[str]) -> list[Requeued]:
-        """Bring entries back; each is in the dead letter or in the task stream at any moment, never in both."""
+        """Move entries back to the task stream atomically: each is always in exactly one of the two streams."""
         reply = self._client.eval(REQUEUE, 2, self.stream, self._tasks, *ids)
         outcomes = [text(each) for each in cast("list[bytes]", reply)]
         return [_requeued(entry_id, outcome) for entry_id, outcome in zip(ids, outcomes, strict=True)]
 
     def purge(self, ids: Sequence[str]) -> int:
-        """Throw entries away; returns how many were there."""
+        """Delete entries; returns the number of those that existed."""
         return int(self._client.xdel(self.stream, *ids))
 
 

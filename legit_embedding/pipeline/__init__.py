@@ -1,1 +1,1 @@
-"""Everything between a source and its answer: a task's way through prep, a processor and the sink."""
+"""The pipeline between a source and its answer: preparation, a processor and the sink."""

@@ -1,4 +1,4 @@
-"""What the pipeline keeps account of: how many tasks are in flight, and how each of them ended."""
+"""Bookkeeping of the pipeline: the number of tasks in flight, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Accounts:
 
     Args:
         models: the names in the registry.
-        handoffs: where tensors of other workers lie, to be removed when their vectors are written.
-        parking: holds tasks whose answers are written nowhere: given back at once, they would be back at once.
-        most: how many jobs may be in flight; `on_room` is told when there are fewer again.
-        on_room: called from any thread; quick.
+        handoffs: the directory of other workers' tensors, which are removed when their vectors are written.
+        parking: delays tasks whose answers could not be written: given back at once, they would return at once.
+        most: the limit on jobs in flight; `on_room` is called when the number falls below it.
+        on_room: called from any thread; must be quick.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Accounts:
 
     @property
     def in_flight(self) -> int:
-        """Tasks accepted and not yet closed."""
+        """The number of tasks accepted and not yet closed."""
         return self._in_flight
 
     def opened(self) -> None:
-        """A task is accepted."""
+        """Count an accepted task."""
         with self._changed:
             self._in_flight += 1
 
     def answered(self, job: Job, written: Written) -> None:
-        """A task's answer is confirmed."""
+        """Record a task's confirmed answer."""
         outcome = written.result.outcome
         if isinstance(job.work, HandOff) and not isinstance(outcome, TaskError):
             self._handoffs.remove(job.work.path)
@@ -71,11 +71,11 @@ class Accounts:
             _log(outcome, written.result.address.task_id, job.model)
 
     def unwritten(self, job: Job, reason: str) -> None:
-        """A task's answer is written nowhere."""
+        """Give a task back, after a delay, whose answer could not be written anywhere."""
         self._parking.put(partial(job.give_back, f"the answer is written nowhere: {reason}"))
 
     def closed(self) -> None:
-        """A task's caller has been told."""
+        """Count out a task whose caller has been told."""
         with self._changed:
             self._in_flight -= 1
             was_full = self._in_flight + 1 >= self._most
@@ -85,7 +85,7 @@ class Accounts:
             self._on_room()
 
     def wait_for_all(self, timeout: float | None) -> bool:
-        """Wait until nothing is in flight; False when the timeout came first."""
+        """Wait until no task is in flight; False if the timeout came first."""
         with self._changed:
             return self._changed.wait_for(lambda: self._in_flight == 0, timeout)
 

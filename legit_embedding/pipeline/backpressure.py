@@ -1,4 +1,4 @@
-"""Whether there is room for more: the one place that says so, to sources and to prep, and tells them of a change."""
+"""Backpressure: decides whether sources and prep may bring more, and wakes them when that changes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
 
 
 class Writer(Protocol):
-    """What is asked of the sink."""
+    """The parts of the sink that backpressure depends on."""
 
     @property
     def results_full(self) -> str:
-        """Which result stream is full, in a sentence; empty where none is."""
+        """A sentence naming the result stream that is full; empty if none is."""
 
     def has_room(self) -> bool:
-        """Whether more answers may wait to be written."""
+        """True if more answers may be queued for writing."""
 
 
 class Backpressure:
-    """Asks everything behind a stage whether it takes more, and wakes the stage when that has changed.
+    """Tells each stage whether the stages after it accept more, and wakes it when that has changed.
 
     Each queue on the way (the accumulators, the sink's backlog, the tasks in flight) has its own bound and calls
-    `changed` or `prep_changed` when it has room again after it had none. Nobody polls, and nobody else is asked.
+    `changed` or `prep_changed` when it has room again after being full, so no stage polls.
 
     Args:
-        most: how many tasks may be in flight.
-        in_flight: how many are.
+        most: the limit on tasks in flight.
+        in_flight: returns the number of tasks in flight.
         writer: the sink.
-        processor_has_room: whether the processor takes more of a model.
+        processor_has_room: returns whether the processor accepts more items of a model.
     """
 
     def __init__(
@@ -47,40 +47,40 @@ class Backpressure:
         self._processor_has_room = processor_has_room
         self._wake_prep: Callable[[], None] = _nobody
         self.sources: list[Source] = []
-        """Woken when there is room again."""
+        """The sources to wake when there is room again."""
         self.is_stopping = False
-        """A worker that stops finishes what it has taken, even where results are full: that is bounded."""
+        """True while the worker stops: tasks it has taken, a bounded number, are finished even if results are full."""
 
     def prep_is(self, wake: Callable[[], None]) -> None:
-        """Have prep woken by this."""
+        """Set the callable that wakes prep."""
         self._wake_prep = wake
 
     def for_sources(self) -> int:
-        """How many more tasks the sources together may bring; 0 or less for none."""
+        """The number of further tasks that all sources together may bring; 0 or less means none."""
         if self._writer.results_full or not self._writer.has_room():
             return 0
         return self._most - self._in_flight()
 
     def for_prep(self, model: str) -> bool:
-        """Whether more items of a model may be prepared."""
+        """True if more items of a model may be prepared."""
         if self._writer.results_full and not self.is_stopping:
             return False
         return self._writer.has_room() and self._processor_has_room(model)
 
     def prep_changed(self) -> None:
-        """A processor has room again."""
+        """Wake prep, because a processor has room again."""
         self._wake_prep()
 
     def sources_changed(self) -> None:
-        """Fewer tasks are in flight."""
+        """Wake the sources, because fewer tasks are in flight."""
         for source in self.sources:
             source.wake()
 
     def changed(self) -> None:
-        """The sink has room again."""
+        """Wake prep and the sources, because the sink has room again."""
         self.prep_changed()
         self.sources_changed()
 
 
 def _nobody() -> None:
-    """Nothing to wake yet."""
+    """Placeholder until prep has set its own callable."""

@@ -1,4 +1,4 @@
-"""Who a job reports to: the caller that brought it, the sink that writes its answer, and its trace."""
+"""The parties that a job reports to: its caller, the sink that writes its answer, and its trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """The end of a task in a prep-only worker: a tensor in the hand-off directory, for another worker to embed."""
+    """The outcome of a task in a prep-only worker: a tensor in the hand-off directory, for another worker to embed."""
 
     path: Path
     model: str
@@ -25,24 +25,24 @@ class HandedOver:
 
 
 class Caller(Protocol):
-    """Whoever brought one task: told how it ended, exactly once.
+    """The submitter of one task, told exactly once how the task ended.
 
-    The call comes from one of the pipeline's threads. It must be quick; what it raises is logged and goes no further.
+    The methods are called from one of the pipeline's threads. They must be quick; exceptions are logged and dropped.
     """
 
     def written(self, written: Written) -> None:
-        """The answer, good or bad, is confirmed: acknowledge the task."""
+        """Acknowledge the task: its answer, a vector or an error, is confirmed."""
 
     def handed_over(self, handed: HandedOver) -> None:
-        """The task is prepared, and another worker embeds it."""
+        """Note that the task is prepared and another worker embeds it."""
 
     def given_back(self, error: GivenBackError) -> None:
-        """The task is unanswered and the caller's again; the error says why."""
+        """Take back the unanswered task; the error gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnOutcome:
-    """A caller that treats all outcomes alike: one function gets whichever it is."""
+    """A caller that passes every outcome to one function."""
 
     told: Callable[[Written | HandedOver | GivenBackError], None]
 
@@ -51,7 +51,7 @@ class OnOutcome:
         self.told(written)
 
     def handed_over(self, handed: HandedOver) -> None:
-        """Pass the tensor's place on."""
+        """Pass the hand-off on."""
         self.told(handed)
 
     def given_back(self, error: GivenBackError) -> None:
@@ -60,27 +60,27 @@ class OnOutcome:
 
 
 class Sink(Protocol):
-    """Gets answers written."""
+    """Writes answers."""
 
     def put(self, job: Recipient, result: Result) -> None:
-        """Take a job's answer; ends in one call of the job's `written` or `unwritten`."""
+        """Accept a job's answer; leads to exactly one call of the job's `written` or `unwritten`."""
 
 
 class Trace(Protocol):
-    """One task's moments, kept for its spans."""
+    """Timings of one task, recorded for its spans."""
 
     def computed(self, prep_s: float, queue_s: float, compute_s: float) -> None:
-        """The vector is there; what came before it lasted so long, in seconds."""
+        """Record that the vector is computed, with the duration of each stage in seconds."""
 
     def end(self, task_id: str, model: str, outcome: Embedded | TaskError) -> None:
-        """The answer is confirmed."""
+        """Finish the trace: the answer is confirmed."""
 
 
 class Tracer(Protocol):
-    """Begins traces."""
+    """Creates traces."""
 
     def begin(self, raw: object, headers: Mapping[str, str] | None) -> Trace:
-        """A task was accepted."""
+        """Begin the trace of an accepted task."""
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""

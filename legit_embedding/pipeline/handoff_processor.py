@@ -1,4 +1,4 @@
-"""The processor of a prep-only worker: tensors for another worker's device."""
+"""The processor of a prep-only worker, which stores tensors for another worker's device."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class HandOffProcessor:
         self._handoffs = handoffs
 
     def start(self) -> None:
-        """Nothing to load: a prep-only worker has no model."""
+        """Do nothing: a prep-only worker has no model to load."""
 
     def submit(self, delivery: Job) -> None:
-        """Write the item, and tell its job where."""
+        """Write the item, and pass its location to the job."""
         array = delivery.prepared.array
         if delivery.kind == "text":
             windows = [window.array for window in delivery.prepared.windows] or [array]
@@ -37,25 +37,25 @@ class HandOffProcessor:
         delivery.handed_over(HandedOver(path, delivery.tower.model, item.truncated, item.repaired))
 
     def has_room(self, model: str) -> bool:  # noqa: ARG002 - the engine's signature
-        """A directory has no accumulator."""
+        """Always true: a directory has no accumulator."""
         return True
 
     def cancel(self, delivery: Job, code: ErrorCode) -> None:
-        """An item is held only while it is written."""
+        """Do nothing: an item is held only while it is written."""
 
     def largest_batch(self) -> int:
-        """What keeps the prep threads busy."""
+        """The number of items that keeps the prep threads busy."""
         return _LARGEST_BATCH
 
     def stats(self) -> None:
-        """Nothing is computed here."""
+        """None: nothing is computed here."""
 
     def progress(self) -> None:
-        """There is no loop that could stop."""
+        """None: there is no loop that could stall."""
 
     def info(self) -> dict[str, Any]:
-        """Nothing is batched here."""
+        """Empty: nothing is batched here."""
         return {}
 
     def close(self, *, give_back: bool, timeout: float) -> None:
-        """Nothing is held."""
+        """Do nothing: no items are held."""

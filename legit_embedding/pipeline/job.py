@@ -1,4 +1,4 @@
-"""One task on its way down the river."""
+"""One task on its way through the pipeline."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _once = threading.Lock()
-"""For all jobs: it is held for an instant."""
+"""Shared by all jobs, since it is only held briefly."""
 
 
 class Book(Protocol):
-    """Keeps account of jobs."""
+    """Bookkeeping of jobs."""
 
     def answered(self, job: Job, written: Written) -> None:
-        """A job's answer is confirmed; its caller is told next."""
+        """Record a job's confirmed answer; its caller is told next."""
 
     def unwritten(self, job: Job, reason: str) -> None:
-        """A job's answer is written nowhere: give it back, in good time."""
+        """Give back a job whose answer could not be written anywhere, after a delay."""
 
     def closed(self) -> None:
-        """A job's caller has been told."""
+        """Record that a job's caller has been told."""
 
 
 class Job(Delivery):
     """A task from its submission to its confirmed answer.
 
-    The way back is read top to bottom: a processor calls `done` or `failed`; the sink is given the answer, and calls
-    `written`; the caller is told, and acknowledges. The first answer counts, whatever else is reported later, and the
-    caller is told once; an answer that cannot be passed on gives the task back.
+    The methods follow the order of the way back: a processor calls `done` or `failed`; the sink receives the answer and
+    calls `written`; the caller is told, and acknowledges. Only the first answer counts, and the caller is told once; if
+    an answer cannot be passed on, the task is given back.
     """
 
     __slots__ = (
@@ -75,15 +75,15 @@ class Job(Delivery):
 
     kind: Kind
     tower: Tower
-    """What embeds it; `model` is the tower's queue."""
+    """The tower that embeds it; `model` is the tower's queue."""
     dimensions: int | None
-    """The length to which its vector is cut; None for the full one."""
+    """The length to which its vector is truncated; None for the full length."""
     work: TaskObject | HandOff | None
-    """What there is to do; None for a task that does not fit and is only answered."""
+    """The valid task; None for an invalid one, which is only answered."""
     held_up: Callable[[], bool] | None
-    """Whether what it last waited for is still in use by others; None while it has not waited."""
+    """Returns whether the resource it last waited for is still in use; None if it has not waited."""
     trace: Trace | None
-    """Where its spans are kept; None unless ``telemetry.traces`` is on."""
+    """Collects its spans; None unless ``telemetry.traces`` is on."""
 
     def __init__(self, origin: Origin, caller: Caller, sink: Sink, book: Book) -> None:
         self.address = Address(origin.id)
@@ -103,22 +103,22 @@ class Job(Delivery):
         self._is_closed = False
 
     def take(self, work: TaskObject | HandOff, expires: float | None = None) -> None:
-        """Take the valid task on; `expires` is the source's own deadline, in Unix seconds."""
+        """Set the valid task; `expires` is the source's own deadline, in Unix seconds."""
         deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
         self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
 
     def serve(self, tower: Tower) -> None:
-        """Give the task to a model.
+        """Assign the task to a model.
 
         Raises:
-            TaskError: ``invalid_task`` where the model does not do what the task asks of it.
+            TaskError: ``invalid_task`` if the model does not support what the task asks for.
         """
         self.tower, self.model = tower, tower.queue
         self.dimensions = tower.dimensions(self.work.dimensions if self.work is not None else None)
 
     def check_deadline(self) -> None:
-        """Refuse a task that is too late.
+        """Reject a task whose deadline has passed.
 
         Raises:
             TaskError: ``expired``.
@@ -137,28 +137,28 @@ class Job(Delivery):
         self._answer(Result(self.address, self.origin, outcome, timings))
 
     def failed(self, error: TaskError) -> None:
-        """Pass a bad answer on to the sink."""
+        """Pass an error on to the sink as the answer."""
         self._answer(Result(self.address, self.origin, error, Timings(prep_ms=_ms(self.prep_s))))
 
     def crashed(self, doing: str, error: BaseException) -> None:
-        """Answer what nobody foresaw, and say so in the log."""
+        """Answer with an unforeseen error, and log it."""
         logger.error("Task %r: %s failed unforeseen", self.address.task_id, doing, exc_info=error)
         self.failed(TaskError("model_failed", f"{doing} failed: {in_one_line(error)}"))
 
     def given_back(self) -> None:
-        """Leave the task to its caller, unanswered."""
+        """Give the task back to its caller, unanswered, because the worker is stopping."""
         self.give_back("the worker stopped before the task was embedded")
 
     def give_back(self, reason: str) -> None:
-        """As `given_back`, for another reason."""
+        """Give the task back for a reason other than that of `given_back`."""
         self._close(self._caller.given_back, GivenBackError(reason))
 
     def handed_over(self, handed: HandedOver) -> None:
-        """Another worker embeds what was prepared here."""
+        """Report that another worker embeds the prepared item."""
         self._close(self._caller.handed_over, handed)
 
     def written(self, written: Written) -> None:
-        """The sink's word that the answer is confirmed."""
+        """Report the answer that the sink has confirmed."""
         try:
             self._book.answered(self, written)
         except Exception:
@@ -167,11 +167,11 @@ class Job(Delivery):
             self._close(self._caller.written, written)
 
     def unwritten(self, reason: str) -> None:
-        """The sink's word that the answer is written nowhere."""
+        """Report that the sink could not write the answer anywhere."""
         self._book.unwritten(self, reason)
 
     def task_object(self) -> dict[str, Any]:
-        """The task as far as it was understood, for whoever keeps what could not be answered."""
+        """The task as far as it was understood, for the dead letter."""
         if self.work is None:
             return {"task_id": self.address.task_id}
         return self.work.model_dump(exclude_defaults=True)
@@ -207,7 +207,7 @@ class Job(Delivery):
             self.give_back(f"the task's answer could not be passed on: {type(error).__name__}")
 
     def _close(self, tell: Callable[[Any], None], outcome: Written | HandedOver | GivenBackError) -> None:
-        """Tell the caller how the task ended; only the first time counts."""
+        """Tell the caller how the task ended; later calls have no effect."""
         with _once:
             is_first, self._is_closed = not self._is_closed, True
         if not is_first:

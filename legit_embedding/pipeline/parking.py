@@ -1,4 +1,4 @@
-"""Tasks that wait a while before their sources have them back."""
+"""A delay before tasks are given back to their sources."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class Parking:
-    """Holds releases for a while: what is given back at once comes back at once. Thread-safe.
+    """Delays the release of tasks, since a task given back at once would return at once. Thread-safe.
 
     Args:
-        delay_s: how long each is held.
+        delay_s: the delay of each release, in seconds.
     """
 
     def __init__(self, delay_s: float) -> None:
@@ -32,7 +32,7 @@ class Parking:
         return len(self._waiting)
 
     def put(self, release: Callable[[], None]) -> None:
-        """Call this when the delay is over, or as soon as the parking is opened."""
+        """Call `release` after the delay, or as soon as the parking is opened."""
         with self._lock:
             if not self._open:
                 self._waiting.append((time.monotonic() + self._delay_s, release))
@@ -41,7 +41,7 @@ class Parking:
         _call(release)
 
     def open(self) -> None:
-        """Hold nothing any more."""
+        """Release everything now, and hold no further releases."""
         with self._lock:
             self._open = True
             waiting = [release for _, release in self._waiting]

@@ -1,4 +1,4 @@
-"""The parts of one process, assembled, and the way of a task into them."""
+"""The pipeline of one process: its assembled parts, and the submission of tasks to them."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TEXTS_AT_ONCE = 32
-"""How many waiting texts a prep thread tokenises together."""
+"""The number of waiting texts that a prep thread tokenises together."""
 GATHER_S = 0.005
-"""How long a prep thread lets more texts come when they come in quick succession, in seconds."""
+"""How long a prep thread waits for more texts when they come in quick succession, in seconds."""
 LEAST_PREFETCH = 256
 CLOSE_S = 5.0
 """How long results that are being written may take when the pipeline stops, in seconds."""
 
 
 class Pipeline:
-    """Takes tasks from any source and tells each one's caller once how it ended.
+    """Accepts tasks from any source and tells each task's caller exactly once how it ended.
 
     Args:
         settings: the process's settings.
         worker: the worker's identity.
-        threads: how many prep threads.
+        threads: the number of prep threads.
         prep_only: prepare tensors for another worker instead of embedding them.
-        on_fatal: called once, from an engine thread, when the device is broken for good.
-        tracer: begins a trace per task; None for no traces.
+        on_fatal: called once, from an engine thread, when the device has failed permanently.
+        tracer: creates a trace per task; None for no traces.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Pipeline:
         self.registry = Registry(settings.models)
         self.phase: Phase = "starting"
         self.watched: list[threading.Thread] = []
-        """Threads of others that the pipeline cannot do without."""
+        """Threads outside the pipeline that must be running for it to work."""
         self.outages: list[Outage] = []
-        """Links of others that the pipeline's tasks come by."""
+        """The state of links outside the pipeline that deliver its tasks."""
         self._tracer = tracer
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
@@ -107,7 +107,7 @@ class Pipeline:
         self._room.prep_is(self.stage.wake)
 
     def start(self) -> None:
-        """Load the models; the pipeline takes tasks when this returns.
+        """Load the models; the pipeline accepts tasks when this returns.
 
         Raises:
             ConfigError: a model does not load.
@@ -130,16 +130,16 @@ class Pipeline:
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Job:
-        """Take a task over; never blocks.
+        """Accept a task; never blocks.
 
         Args:
-            raw: what the producer sent, as JSON gave it.
-            origin: what brought it.
+            raw: the task as the producer sent it, decoded from JSON.
+            origin: the message or entry that carried it.
             caller: told exactly once how the task ended.
-            accepts: which wire object it has to be.
+            accepts: the wire object it must be.
             kind: the kind that the entrypoint takes; None for either.
-            expires: Unix time after which the source no longer wants the answer, beside the task's own deadline.
-            headers: the message's, for the producer's trace context; without them the task's own fields may have it.
+            expires: Unix time after which the source no longer wants the answer, besides the task's own deadline.
+            headers: the message headers with the producer's trace context; if None, the task's own fields may hold it.
         """
         job = self._accept(origin, caller)
         try:
@@ -156,7 +156,7 @@ class Pipeline:
         return job
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
-        """Answer a task with an error without looking at it further."""
+        """Answer a task with an error, without validating it further."""
         job = self._accept(origin, caller)
         try:
             self._read_address(job, raw)
@@ -172,31 +172,31 @@ class Pipeline:
 
     @property
     def in_flight(self) -> int:
-        """Tasks accepted and not yet closed."""
+        """The number of tasks accepted and not yet closed."""
         return self._accounts.in_flight
 
     def room(self) -> int:
-        """How many more tasks a source may bring."""
+        """The number of further tasks that a source may bring."""
         return self._room.for_sources()
 
     @property
     def sources(self) -> list[Source]:
-        """What brings tasks besides Celery."""
+        """The sources of tasks other than Celery."""
         return self._room.sources
 
     def add_source(self, source: Source) -> None:
         """Start a source that feeds this pipeline; it is stopped with it."""
         source.start()
-        # Not before: a source whose thread does not run counts as dead.
+        # Not earlier: a source whose thread is not running counts as dead.
         self.sources.append(source)
 
     def watch(self, outage: Outage) -> None:
-        """Let the worker's health show the state of a link that tasks come by."""
+        """Include the state of a link that delivers tasks in the worker's health."""
         if outage not in self.outages:
             self.outages.append(outage)
 
     def stop_reading(self) -> None:
-        """Stop every source at once; what they have read is still finished."""
+        """Stop every source at once; the tasks they have read are still finished."""
         self.phase = "stopping"
         self._room.is_stopping = True
         self._parking.open()
@@ -206,9 +206,9 @@ class Pipeline:
 
     @property
     def prefetch(self) -> int:
-        """How many unacknowledged messages keep the device in full batches.
+        """The number of unacknowledged messages that keeps the device's batches full.
 
-        Twice the largest batch, and no fewer than a mix of quick and slow models needs for the quick ones to be in it.
+        Twice the largest batch, or more where a mix of quick and slow models needs it for quick ones to be included.
         """
         return min(self.settings.engine.max_in_flight, max(LEAST_PREFETCH, 2 * self.processor.largest_batch()))
 
@@ -227,11 +227,11 @@ class Pipeline:
         self.stage.resize(threads)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every task is closed; False when the timeout came first."""
+        """Wait until every task is closed; False if the timeout came first."""
         return self._accounts.wait_for_all(timeout)
 
     def snapshot(self) -> Snapshot:
-        """Every counter and every state at this moment; takes no lock for long."""
+        """All counters and states at this moment; holds no lock for long."""
         counts = self._accounts.counts
         return Snapshot.now(
             phase=self.phase,
@@ -262,7 +262,7 @@ class Pipeline:
             self._tracer.close()
 
     def info(self) -> dict[str, Any]:
-        """What ``celery inspect stats`` and Flower's pool page show."""
+        """Figures for ``celery inspect stats`` and Flower's pool page."""
         return self.processor.info() | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
     def _admit(self, job: Job, kind: Kind | None) -> None:
@@ -279,7 +279,7 @@ class Pipeline:
         job.check_deadline()
 
     def _prep_batch(self, model: str) -> int:
-        # Texts gain from being tokenised together; an image may have to be downloaded first.
+        # Texts are faster to tokenise together; an image may have to be downloaded first.
         return TEXTS_AT_ONCE if self.registry.tower(model).kind == "text" else 1
 
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
@@ -315,6 +315,6 @@ class Pipeline:
 
 
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:
-    """A fault of the prep stage itself is an answer too; no task hangs."""
+    """Answer jobs after a failure of the prep stage itself, so that no task hangs."""
     for job in jobs:
         job.crashed("preparing the item", error)

@@ -1,4 +1,4 @@
-"""What a prep thread does with the jobs of one model that wait together."""
+"""Preparation, by a prep thread, of the jobs of one model that wait together."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ logger = get_logger(__name__)
 RETRY_DELAYS_S = (0.5, 2.0)
 """Waits before the second and the third attempt at a transient error, in seconds."""
 LOOK_AGAIN_S = 0.5
-"""How long a job that waits for a decoder is left alone before it asks again."""
+"""Pause before a job that waits for a decoder is checked again, in seconds."""
 
 
 class Preparation:
-    """Prepares jobs and passes each on: to the processor, to a later attempt, or to its answer.
+    """Prepares jobs and passes each on to the processor, to a later attempt, or to its answer.
 
     Args:
-        content: reads what a task refers to.
-        handoffs: reads what another worker has prepared.
-        recipe: how a model's items are prepared.
-        processor: takes what is prepared.
-        retry: takes what is to be prepared again later.
-        max_pixels: the largest image.
-        prepared: told of a model, how long it took to prepare some items together, and how many.
+        content: reads the content that a task refers to.
+        handoffs: reads tensors prepared by another worker.
+        recipe: returns a model's preparation recipe.
+        processor: takes prepared items.
+        retry: schedules a later attempt, after a delay in seconds.
+        max_pixels: the largest permitted image, in pixels.
+        prepared: called with a model, the time in seconds to prepare some items together, and their number.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Preparation:
         self._prepared = prepared
 
     def __call__(self, model: str, jobs: list[Job]) -> None:
-        """Prepare jobs of one model. One bad job costs itself only."""
+        """Prepare jobs of one model. A failing job does not affect the others."""
         recipe = self._recipe(model)
         texts: list[tuple[Job, str]] = []
         for job in jobs:
@@ -109,7 +109,7 @@ class Preparation:
                 self._pass_on(job, elapsed)
 
     def _split(self, texts: list[tuple[Job, str]], recipe: Recipe, error: Exception) -> None:
-        """A text that cannot be tokenised must not take its neighbours along."""
+        """Prepare texts one by one after a failure, so that only the text at fault fails."""
         if len(texts) == 1:
             self._failed(texts[0][0], error)
             return
@@ -157,7 +157,7 @@ class Preparation:
 
     def _failed(self, job: Job, error: Exception) -> None:
         if isinstance(error, BusyError):
-            # Another job's doing, so not an attempt; what it has downloaded is not kept while it waits.
+            # Caused by another job, so not counted as an attempt; downloaded content is not kept while the job waits.
             job.held_up = error.held_up
             self._retry(job.model, job, LOOK_AGAIN_S)
         elif not isinstance(error, TaskError):
@@ -170,6 +170,6 @@ class Preparation:
 
 
 def give_back(jobs: Iterable[Job]) -> None:
-    """Hand jobs that were not started back to their sources."""
+    """Give jobs that were not started back to their sources."""
     for job in jobs:
         job.given_back()

@@ -1,4 +1,4 @@
-"""Every counter and state of one pipeline at one moment: what telemetry reads."""
+"""All counters and states of one pipeline at one moment, for telemetry."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ Phase = Literal["starting", "running", "stopping"]
 
 
 class Observed(Protocol):
-    """What telemetry knows of a pipeline."""
+    """The part of a pipeline that telemetry depends on."""
 
     settings: Settings
     worker: str
     registry: Registry
 
     def snapshot(self) -> Snapshot:
-        """Its counters and states at this moment."""
+        """The counters and states at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts since the start, and what is under way."""
+    """Counters since the start, and current values."""
 
     at: float
-    """By `time.monotonic`."""
+    """Time of the snapshot by `time.monotonic`, in seconds."""
     phase: Phase
     dead_thread: str | None
     """The name of a thread that should be running and is not."""
     progress: Progress | None
-    """Whether the processor gets on; None where it has no loop."""
+    """The progress of the processor's loop; None if it has no loop."""
     faults: tuple[str, ...]
-    """What is wrong with the links that tasks and answers go by, a sentence each."""
+    """One sentence per fault of the links that carry tasks and answers."""
     in_flight: int
     prep_waiting: dict[str, int]
     engine: EngineStats | None
@@ -58,14 +58,14 @@ class Snapshot:
     writer: WriterStats
     source: SourceStats
     outcomes: dict[tuple[str, str], int]
-    """By model and outcome."""
+    """Number of answered tasks by model and outcome."""
     truncated: dict[str, int]
     prep_retries: dict[str, int]
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
 
     @classmethod
     def now(cls, *, counts: TaskCounts, **read: Any) -> Snapshot:  # noqa: ANN401 - the fields above
-        """A snapshot of this moment, with what the pipeline has counted."""
+        """Take a snapshot, with the pipeline's own counts."""
         return cls(
             at=time.monotonic(),
             outcomes=counts.outcomes,
@@ -77,7 +77,7 @@ class Snapshot:
 
     @property
     def models(self) -> dict[str, ModelStats]:
-        """What the engine says of each model."""
+        """The engine's statistics for each model."""
         return self.engine.models if self.engine is not None else {}
 
     @property
@@ -97,7 +97,7 @@ class Snapshot:
 
     @property
     def failed_on_device(self) -> int:
-        """Tasks answered with an error that the model is to blame for."""
+        """Tasks answered with an error that is the model's fault."""
         return sum(count for (_, outcome), count in self.outcomes.items() if outcome in MODEL_FAULTS)
 
     @property
@@ -107,18 +107,18 @@ class Snapshot:
 
     @property
     def queue_depth(self) -> int:
-        """Items that wait here: for prep, and for the device."""
+        """Items that wait in this worker, for prep and for the device."""
         return sum(self.prep_waiting.values()) + self.device_waiting
 
     @property
     def batch_size_avg(self) -> float:
-        """Items a batch, over all models."""
+        """Average number of items per batch, over all models."""
         batches = sum(model.batches for model in self.models.values())
         return sum(model.items for model in self.models.values()) / batches if batches else 0.0
 
 
 def faults(writer: StreamWriter, outages: Sequence[Outage], sources: Sequence[Source]) -> Iterator[str]:
-    """What is wrong with the links that tasks and answers go by, a sentence each."""
+    """Describe each fault of the links that carry tasks and answers in a sentence."""
     health = writer.health()
     if not health.ok:
         yield f"results cannot be written: {health.error}"
@@ -134,7 +134,7 @@ def faults(writer: StreamWriter, outages: Sequence[Outage], sources: Sequence[So
 
 
 def together(stats: list[SourceStats]) -> SourceStats:
-    """The sums of several sources' counters."""
+    """Add up the counters of several sources."""
     return SourceStats(
         read=sum(each.read for each in stats),
         reclaimed=sum(each.reclaimed for each in stats),

@@ -1,4 +1,4 @@
-"""What the pipeline counts beside the engine, the writer and the sources, which count for themselves."""
+"""The pipeline's own counters; the engine, the writer and the sources keep theirs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 OK = "ok"
 MODEL_FAULTS = frozenset({"non_finite", "model_failed", "poisoned"})
-"""Answers that speak of the worker or its models, rather than of what a producer sent."""
+"""Error codes that are the fault of the worker or its models, not of the producer."""
 UNKNOWN = ""
-"""The model of a task that names none of ours: what producers send must not become labels."""
+"""The model of a task that names none of ours: values that producers send must not become labels."""
 
 
 class TaskCounts:
-    """Counts from the start of the process; any thread may count.
+    """Counters since the start of the process. Thread-safe.
 
     Args:
         models: the names in the registry.
@@ -30,24 +30,24 @@ class TaskCounts:
 
     def __init__(self, models: Iterable[str]) -> None:
         self.prep_seconds = {model: Histogram(SECONDS) for model in models}
-        # A rate is only seen from a zero on.
+        # A rate can only be computed for a counter that starts at zero.
         self._outcomes: Counter[tuple[str, str]] = Counter(dict.fromkeys(((name, OK) for name in self.prep_seconds), 0))
         self._truncated: Counter[str] = Counter()
         self._prep_retries: Counter[str] = Counter()
         self._lock = Lock()
 
     def prepared(self, model: str, seconds: float, items: int) -> None:
-        """So many items were prepared together, in so many seconds."""
+        """Count items that were prepared together in this many seconds."""
         if items:
             self.prep_seconds[model].observe(seconds / items, items)
 
     def prep_retried(self, model: str) -> None:
-        """An item is to be prepared again later."""
+        """Count an item that is to be prepared again later."""
         with self._lock:
             self._prep_retries[model] += 1
 
     def answered(self, model: str, result: Result) -> None:
-        """An answer is confirmed: ``ok``, or an error code."""
+        """Count a confirmed answer, under ``ok`` or its error code."""
         answer = result.outcome
         name, truncated = (answer.code, False) if isinstance(answer, TaskError) else (OK, answer.truncated)
         with self._lock:
@@ -57,18 +57,18 @@ class TaskCounts:
 
     @property
     def outcomes(self) -> dict[tuple[str, str], int]:
-        """How many tasks were answered how, by model and outcome."""
+        """The number of answered tasks by model and outcome."""
         with self._lock:
             return dict(self._outcomes)
 
     @property
     def truncated(self) -> dict[str, int]:
-        """How many embedded texts were cut to their model's limit."""
+        """The number of embedded texts that were truncated to their model's limit, by model."""
         with self._lock:
             return dict(self._truncated)
 
     @property
     def prep_retries(self) -> dict[str, int]:
-        """How many preparations were put off, by model."""
+        """The number of postponed preparations, by model."""
         with self._lock:
             return dict(self._prep_retries)

@@ -1,4 +1,4 @@
-"""A text that is longer than its model's limit, on its way through the engine: as many items as it has windows."""
+"""Texts longer than their model's limit, which pass through the engine as one item per window."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Windows:
-    """The engine as a processor: what has windows goes on as these, anything else as it is.
+    """The engine as a processor: a text with windows is submitted as one item per window, anything else as it is.
 
     Args:
         engine: embeds deliveries.
@@ -48,7 +48,7 @@ class Windows:
 
 
 class Gathering:
-    """The windows of one job: it is settled once, when the last one has its vector or the first one has none."""
+    """The windows of one job, which is settled once: when the last vector is there, or when the first window fails."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -59,7 +59,7 @@ class Gathering:
         self._lock = threading.Lock()
 
     def put(self, number: int, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
-        """A window's vector; the job is done with the last of them."""
+        """Store a window's vector; the last one completes the job."""
         with self._lock:
             self._vectors[number] = vector
             self._left -= 1
@@ -75,7 +75,7 @@ class Gathering:
         job.done(mean, self._queue_s, self._compute_s)
 
     def end(self, settle: Callable[[], None]) -> None:
-        """A window has no vector, so that the job has none either."""
+        """Settle the job without a vector, because a window has none."""
         with self._lock:
             if self._over:
                 return
@@ -84,7 +84,7 @@ class Gathering:
 
 
 class Window(Delivery):
-    """One window of a job, an item of its own for the engine."""
+    """One window of a job, a separate item for the engine."""
 
     __slots__ = ("_gathering", "_number")
 
@@ -98,7 +98,7 @@ class Window(Delivery):
 
     @property
     def cancelled(self) -> ErrorCode | None:  # type: ignore[override]
-        """The job's."""
+        """The job's cancellation code."""
         return self._gathering.job.cancelled
 
     def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:

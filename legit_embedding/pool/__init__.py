@@ -11,7 +11,7 @@ __all__ = ["TaskPool"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's __getattr__ returns anything
-    # Lazy: producers import the package too, and need nothing of a worker.
+    # Imported lazily: producers import the package too, and need none of the worker's modules.
     if name == "TaskPool":
         from legit_embedding.pool.gpubatch import TaskPool
 

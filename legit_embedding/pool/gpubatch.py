@@ -1,4 +1,4 @@
-"""The worker pool: ordinary tasks on threads, embedding tasks as continuations of the pipeline."""
+"""The worker pool: ordinary tasks run on threads, embedding tasks as continuations of the pipeline."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 COLD_STOP_S = 5.0
-"""How long each set of threads may take to leave at a cold shutdown, in seconds."""
+"""How long each set of threads may take to end at a cold shutdown, in seconds."""
 _DRAIN_TICK_S = 0.05
 REFUSED_S = 10.0
-"""How long a warm shutdown waits for a server that takes no answers."""
+"""How long a warm shutdown waits for a server that accepts no answers, in seconds."""
 _BEHIND = 8
-"""How many steps a tracing thread may have before it before the next one is used too."""
+"""The number of steps that may wait for a tracing thread before the next thread is used too."""
 
 
 class TaskPool(BasePool):
     """Celery's pool interface over the pipeline.
 
-    ``-c`` is the number of preparation threads, of threads for ordinary tasks, and of threads that trace embedding
-    tasks. How many embedding tasks are in flight is bounded by the prefetch, which follows the engine's capacity.
+    ``-c`` is the number of prep threads, of threads for ordinary tasks, and of threads that trace embedding tasks. The
+    number of embedding tasks in flight is bounded by the prefetch count, which follows the engine's capacity.
     """
 
     body_can_be_buffer = True
@@ -77,7 +77,7 @@ class TaskPool(BasePool):
         """Load the models and start the pipeline; the worker is ready only after this.
 
         Raises:
-            WorkerShutdown: a setting or a model that the worker cannot start with; the reason is logged in one line.
+            WorkerShutdown: the worker cannot start with a setting or a model; the reason is logged in one line.
         """
         if celery_threads.USE_FAST_LOCALS:
             self._refuse("USE_FAST_LOCALS is set, but gpubatch needs Celery's greenlet-aware locals: unset it")
@@ -90,8 +90,8 @@ class TaskPool(BasePool):
         for thread in self._continuations:
             thread.start()
         process.current().watched.extend(self._continuations)
-        # The libraries' hundred thousands of objects stay for good: looking through them again and again costs a busy
-        # worker almost half of its speed.
+        # The libraries' objects, hundreds of thousands of them, are permanent: scanning them in every collection costs
+        # a busy worker almost half of its throughput.
         gc.collect()
         gc.freeze()
 
@@ -132,7 +132,7 @@ class TaskPool(BasePool):
         return job
 
     def on_stop(self) -> None:
-        """Finish what was accepted (warm), or what is already being written (cold), and stop the pipeline."""
+        """Finish accepted tasks (warm) or only answers being written (cold), and stop the pipeline."""
         if self.pipeline is not None:
             self.pipeline.stop_reading()
         self._leave_to_others()
@@ -143,22 +143,22 @@ class TaskPool(BasePool):
                 logger.warning("No answer can be written: what is unfinished is given back")
                 break
         self._stopped = True
-        # Cold: what is being written is still confirmed, everything else is given back and rejected for requeueing.
+        # Cold: answers being written are still confirmed; all other tasks are given back and rejected for requeueing.
         process.stop()
         for thread in self._continuations:
             thread.stop(COLD_STOP_S)
         self._clock.close()
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
-        if not self._is_cold:  # a cold stop runs in a signal handler, under whatever lock the loop holds
+        if not self._is_cold:  # a cold stop runs in a signal handler, under any lock that the loop may hold
             self._turn_event_loop()
 
     def _is_refused_since(self, began: float) -> bool:
-        """Whether the server has taken no answer for so long, of a shutdown, that waiting is over."""
+        """True if the server has accepted no answers for `REFUSED_S` of the shutdown."""
         health = self.pipeline.writer.health() if self.pipeline is not None else None
         return health is not None and not health.ok and time.time() - max(began, health.since) > REFUSED_S
 
     def _leave_to_others(self) -> None:
-        """Let go of ordinary tasks that have not begun, as `threads` does: their messages go back to the broker."""
+        """Give up ordinary tasks that have not begun, as the ``threads`` pool does: their messages are requeued."""
         jobs = [run for run in self._ordinary.take_back() if isinstance(run, PoolJob)]
         for job in jobs:
             self._finished(job)
@@ -166,7 +166,7 @@ class TaskPool(BasePool):
             logger.info("%d tasks that have not begun are left to other workers", len(jobs))
 
     def on_terminate(self) -> None:
-        """Stop at once; what is unacknowledged goes back to the broker."""
+        """Stop at once; unacknowledged messages return to the broker."""
         process.stop()
 
     def grow(self, n: int = 1) -> None:
@@ -178,11 +178,11 @@ class TaskPool(BasePool):
         self._resize(max(1, self.limit - n))
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Called by Celery at a cold shutdown: no thread can be killed, and the message stays unacknowledged."""
+        """Do nothing at a cold shutdown: a thread cannot be killed, and the message stays unacknowledged."""
 
     @property
     def prefetch(self) -> int:
-        """How many unacknowledged messages the worker should hold."""
+        """The number of unacknowledged messages that the worker should hold."""
         return self.pipeline.prefetch if self.pipeline is not None else 0
 
     def delivery_tags(self) -> set[str]:
@@ -200,7 +200,7 @@ class TaskPool(BasePool):
         return bool(getattr(self.app.tasks.get(name), "deferred", False))
 
     def _continuation(self) -> GreenletThread:
-        """The first thread that is not behind: few busy threads cost less than many that are woken for each task."""
+        """The first thread that is not behind: a few busy threads cost less than many that are woken for each task."""
         threads = self._continuations
         return next((thread for thread in threads if thread.behind < _BEHIND), None) or min(
             threads, key=lambda thread: thread.behind
@@ -217,11 +217,11 @@ class TaskPool(BasePool):
     def _wait_until_drained(self, timeout: float) -> bool:
         with self._drained:
             done = self._drained.wait_for(lambda: not self._jobs, timeout)
-        # Other sources' tasks are finished too.
+        # The tasks of other sources are finished too.
         return done and (self.pipeline is None or self.pipeline.drain(timeout))
 
     def _turn_event_loop(self) -> None:
-        # Nobody turns the event loop any more, yet heartbeats and acknowledgements hang on it.
+        # The event loop is not running any more, but heartbeats and acknowledgements depend on it.
         hub = get_event_loop()
         if hub is not None:
             hub.fire_timers()
@@ -239,7 +239,7 @@ class TaskPool(BasePool):
         logger.critical("The worker cannot go on: %r", cause, exc_info=cause)
         self._broken = True
         state.should_stop = EX_FAILURE
-        # A worker that cannot even stop must not look alive.
+        # A worker that fails to stop must not appear alive.
         last_resort = threading.Timer(2 * COLD_STOP_S, os._exit, (EX_FAILURE,))
         last_resort.daemon = True
         last_resort.start()
@@ -247,7 +247,7 @@ class TaskPool(BasePool):
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
         info |= {"max-concurrency": self.limit, "threads": len(self._ordinary), "in-flight": len(self._jobs)}
-        # Where prefork lists its children.
+        # The prefork pool lists its child processes under this key.
         info["processes"] = [os.getpid()]
         if self.pipeline is not None:
             info |= self.pipeline.info()

@@ -1,10 +1,10 @@
-"""Tasks that wait without holding a thread.
+"""Greenlets for embedding tasks, so that waiting tasks hold no thread.
 
-An embedding task is traced by Celery's own tracer, from its start signal to its stored result, in a greenlet of its
-own. When the task's body waits for a vector, the greenlet is set aside and its thread goes on to the next task; when
-the vector is confirmed, the same thread takes the greenlet up again. So signals, ``STARTED``, runtimes,
-``autoretry_for``, chains and chords are Celery's own, at the right moments, while thousands of tasks wait on a few
-threads. Nothing but tracing runs here: preparation has threads of its own, which never keep a greenlet waiting.
+An embedding task is traced by Celery's own tracer, from its start signal to its stored result, in its own greenlet.
+When the task's body waits for a vector, the greenlet is suspended and its thread goes on to the next task; when the
+vector is confirmed, the same thread resumes the greenlet. Signals, ``STARTED``, runtimes, ``autoretry_for``, chains and
+chords are therefore Celery's own, at the right moments, while thousands of tasks wait on a few threads. These threads
+do nothing but tracing: prep has its own threads, so it never delays a greenlet.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ T = TypeVar("T")
 
 
 class TaskGreenlet(greenlet):
-    """One task being traced."""
+    """A greenlet that traces one task."""
 
     thread: GreenletThread
     owner: object = None
-    """What the task runs for, so that its body can find it."""
+    """The object that the task runs for, which its body can look up."""
 
 
 class GreenletThread(threading.Thread):
-    """Starts continuations, and takes them up again when what they wait for has come."""
+    """Starts continuations, and resumes them when the result they wait for has arrived."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
@@ -47,7 +47,7 @@ class GreenletThread(threading.Thread):
 
     @property
     def behind(self) -> int:
-        """How many steps wait for this thread."""
+        """The number of steps that wait for this thread."""
         return self._inbox.qsize()
 
     def begin(self, run: Callable[[], None], owner: object = None) -> None:
@@ -55,15 +55,15 @@ class GreenletThread(threading.Thread):
         self._inbox.put(partial(self._begin, run, owner))
 
     def resume(self, continuation: TaskGreenlet) -> None:
-        """Go on with a continuation that was set aside."""
+        """Resume a suspended continuation."""
         self._inbox.put(continuation.switch)
 
     def set_aside(self) -> None:
-        """Called in a continuation: return to the inbox until `resume`."""
+        """Suspend the current continuation and return to the inbox until `resume` is called."""
         cast("greenlet", self._home).switch()
 
     def stop(self, timeout: float) -> None:
-        """End the thread after what its inbox holds, waiting for it up to `timeout` seconds."""
+        """End the thread once its inbox is empty, waiting up to `timeout` seconds."""
         self._inbox.put(None)
         self.join(timeout)
 
@@ -75,16 +75,16 @@ class GreenletThread(threading.Thread):
 
 
 def current_owner() -> object:
-    """What the current continuation runs for; None outside of one."""
+    """The owner of the current continuation; None outside of one."""
     current = getcurrent()
     return current.owner if isinstance(current, TaskGreenlet) else None
 
 
 def wait_for(future: Future[T]) -> T:
-    """Wait for a future's result: without a thread on ``gpubatch``, and blocking on every other pool.
+    """Wait for a future's result: without holding a thread on ``gpubatch``, and blocking on every other pool.
 
     Raises:
-        Exception: what the future was failed with.
+        Exception: the exception set on the future.
     """
     current = getcurrent()
     if isinstance(current, TaskGreenlet) and not future.done():

@@ -1,4 +1,4 @@
-"""An exception raised in another thread, and only while that thread is where it may be interrupted."""
+"""Raising an exception in another thread, limited to a block of code that permits it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Interruptible:
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
-                # Sent, but not delivered in time: it must not strike what the thread does next.
+                # An exception that is set but not yet raised is cleared: it must not hit later code of the thread.
                 _set_async_exc(thread, ctypes.py_object())
 
     def interrupt(self, error: type[BaseException]) -> bool:
-        """Raise `error` in the body; False when no thread is in it."""
+        """Raise `error` in the body; False if no thread is in it."""
         with self._lock:
             if self._thread is None:
                 return False

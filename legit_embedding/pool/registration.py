@@ -1,4 +1,4 @@
-"""Makes ``gpubatch`` and its commands known to Celery, whether or not its command line has been imported yet."""
+"""Registers ``gpubatch`` and its commands with Celery, whether or not Celery's command line is imported yet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POOL_CLASS = "legit_embedding.pool:TaskPool"
 def register() -> None:
     """Add the pool's name to Celery's aliases and to the choices of ``--pool``, and its remote commands."""
     concurrency.ALIASES[POOL_NAME] = POOL_CLASS
-    # The choices are frozen when celery.bin.worker is imported, which is before ``-A`` imports us.
+    # The choices are fixed when celery.bin.worker is imported, which happens before ``-A`` imports this package.
     worker_command = sys.modules.get("celery.bin.worker")
     if worker_command is not None:
         pool_option = worker_command.WORKERS_POOL
@@ -29,9 +29,9 @@ def register() -> None:
 
 
 def _convert(convert: Any, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401 - click's, which producers do not import
-    """The pool that ``--pool`` names.
+    """Convert the value of ``--pool`` to the pool to use.
 
-    Celery takes a ``prefork`` that was asked for to be its own default, and lets the profile's ``worker_pool`` win.
+    Celery treats an explicit ``prefork`` as its own default, and lets the profile's ``worker_pool`` win.
     """
     asked_for = ctx.get_parameter_source(param.name).name != "DEFAULT"
     if value == "prefork" and asked_for and ctx.obj.app.conf.worker_pool in {POOL_NAME, POOL_CLASS}:

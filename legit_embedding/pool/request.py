@@ -1,4 +1,4 @@
-"""Celery's request of an embedding task: one that can be withdrawn while it waits."""
+"""Celery's request for an embedding task, which can be withdrawn while it waits."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Withdrawn(Ignore):
-    """Ends the body of a task that was revoked, or that expired, while it waited.
+    """Ends the body of a task that was revoked or has expired while it waited.
 
-    The tracer stores nothing for it; the request announces it, after the task has been answered on its stream.
+    The tracer stores no result for it; the request announces it after the task has been answered on its stream.
     """
 
     def __init__(self, reason: ErrorCode) -> None:
@@ -35,7 +35,7 @@ class Withdrawn(Ignore):
 
 
 class EmbeddingRequest(Request):
-    """Revoking and expiring end in an answer on the task's result stream, and only then in an acknowledgement."""
+    """A request whose revocation or expiry is answered on the task's result stream and only then acknowledged."""
 
     _signum: int | None = None
 
@@ -44,7 +44,7 @@ class EmbeddingRequest(Request):
             super().__init__(message, **options)
             args, kwargs, embed = self._payload
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # What Celery then hands to `on_invalid_task`, instead of ending the worker.
+            # Celery passes this to `on_invalid_task`; any other exception would end the worker.
             reason = f"message: {in_one_line(error)}"
             raise InvalidTaskError(reason) from error
         if not isinstance(args, list | tuple):
@@ -53,25 +53,25 @@ class EmbeddingRequest(Request):
         if kwargs and not isinstance(kwargs, dict):
             reason = f"kwargs: expected an object, got one of type {type(kwargs).__name__}"
             raise InvalidTaskError(reason)
-        # For the tracer, which would decode the message a second time.
-        # PHP writes an empty map as []; and Python would take the unknown keyword `self` for the task.
+        # The tracer would otherwise decode the message a second time.
+        # PHP encodes an empty map as []; and Python would bind an unknown keyword `self` to the task itself.
         self._args, self._kwargs = args, {name: value for name, value in dict(kwargs or {}).items() if name != "self"}
         self._request_dict |= {"args": self._args, "kwargs": self._kwargs}
         self._body, self._content_type = (self._args, self._kwargs, embed), None
 
     def withdraw(self, signum: int | None = None) -> None:
-        """Take the task out of prep or the accumulator; on the device, its vector is dropped."""
+        """Remove the task from prep or the accumulator; if it is on the device, its vector is dropped."""
         self._signum = signum
         job = self._pool_job()
         if job is not None:
             job.withdraw()
 
     def terminate(self, pool: Any, signal: int | str | None = None) -> None:  # noqa: ANN401, ARG002 - Celery's signature
-        """Nothing has to be killed for it."""
+        """Withdraw the task; nothing has to be killed."""
         self.withdraw(platform_signals.signum(signal or "TERM"))
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: ANN401
-        """Celery's own, save that a withdrawn task is announced as revoked."""
+        """As in Celery, except that a withdrawn task is announced as revoked."""
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
@@ -82,7 +82,7 @@ class EmbeddingRequest(Request):
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: int | None, expired: bool) -> None:
-        """Called for a task that was not started: answer it, and announce and acknowledge it when that is confirmed."""
+        """Answer a task that was not started, then announce and acknowledge it when the answer is confirmed."""
         self._already_revoked = True
         if terminated or not process.is_running():
             super()._announce_revoked(reason, terminated, signum, expired)

@@ -1,4 +1,4 @@
-"""Starts the stream source with the worker."""
+"""A bootstep that starts the stream source with the worker."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class StreamStep(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool",)
 
     def include_if(self, parent: Any) -> bool:  # noqa: ANN401, ARG002 - Celery's worker
-        """Whether ``streams.consume`` is on."""
+        """True if ``streams.consume`` is on."""
         return process.settings().streams.consume
 
     def start(self, parent: Any) -> None:  # noqa: ANN401, ARG002
-        """Start reading; other pools make their pipeline at the first task, and read no stream."""
+        """Start reading; other pools create their pipeline at the first task, and read no stream."""
         if process.is_running():
             pipeline = process.current()
             pipeline.add_source(stream_source(pipeline))
 
     def close(self, parent: Any) -> None:  # noqa: ANN401, ARG002
-        """Called first at a shutdown: reading stops at once, what was read is finished."""
+        """Stop reading, as the first step of a shutdown; entries already read are finished."""
         if process.is_running():
             process.current().stop_reading()
 

@@ -1,4 +1,4 @@
-"""Which pools this package's own application runs on."""
+"""The check that this package's application runs on a suitable pool."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PREFORK = "celery.concurrency.prefork"
 
 
 class SuitablePool(bootsteps.Step):
-    """Refuses the pool whose processes would each load every model; on all others, keeps secrets out of the log."""
+    """Rejects the pool whose processes would each load every model; on all others, keeps secrets out of the log."""
 
     def include_if(self, parent: Any) -> bool:  # noqa: ANN401 - Celery's worker
-        """Called when the worker is made, before any pool is started.
+        """Check the pool when the worker is created, before any pool is started.
 
         Raises:
             WorkerShutdown: the pool is prefork; the reason is logged in one line.

@@ -1,4 +1,4 @@
-"""One task in the pool's hands."""
+"""The run of one task in the pool."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Callbacks:
 
 
 class StandIn(Exception):  # noqa: N818 - it is only ever seen as the error it stands for
-    """Looks like an error that Celery's own handler would raise again instead of acknowledging."""
+    """Replaces an error that Celery's own handler would raise again instead of acknowledging; looks the same."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(*error.args)
@@ -53,7 +53,7 @@ class PoolJob:
         callbacks: the request's handlers.
         finished: called once, when the request has been reported on.
         limits: the task's time limits.
-        clock: who watches them.
+        clock: enforces the time limits.
         deferred: whether the task waits without a thread, and so can be withdrawn.
     """
 
@@ -70,7 +70,7 @@ class PoolJob:
         self.deferred = deferred
         self.thread: threading.Thread | None = None
         self.interruption: Exception | None = None
-        """What the body of a deferred task must raise when it goes on."""
+        """The exception that the body of a deferred task raises when it is resumed."""
         self._target = target
         self._callbacks = callbacks
         self._request = getattr(callbacks.accept, "__self__", None)
@@ -84,11 +84,11 @@ class PoolJob:
         self._withdrawals: list[Callable[[], None]] = []
 
     def __call__(self) -> None:
-        """As `run`."""
+        """Call `run`."""
         self.run()
 
     def run(self) -> None:
-        """Accept, trace, and report. Never raises."""
+        """Accept, trace and report. Never raises."""
         self.thread = threading.current_thread()
         report: Callable[[], Any] | None = None
         try:
@@ -96,13 +96,13 @@ class PoolJob:
                 report = self._accepted()
                 report()
         except BaseException:
-            # Nothing above this would see it.
+            # No caller would handle it.
             logger.exception("A request could not be reported on")
         finally:
             self._finished(self)
 
     def withdraw(self, interruption: Exception | None = None) -> None:
-        """Ask for a deferred task back; its body then raises `interruption`, if it is given."""
+        """Withdraw a deferred task; its body then raises `interruption`, if one is given."""
         with self._lock:
             self._withdrawn = True
             self.interruption = interruption
@@ -111,7 +111,7 @@ class PoolJob:
             withdrawal()
 
     def on_withdraw(self, withdrawal: Callable[[], None]) -> None:
-        """Have `withdrawal` called when the task is withdrawn; at once if it already is."""
+        """Call `withdrawal` when the task is withdrawn, or at once if it already is."""
         with self._lock:
             if not self._withdrawn:
                 self._withdrawals.append(withdrawal)
@@ -119,15 +119,15 @@ class PoolJob:
         withdrawal()
 
     def terminate(self, signal: int | None = None) -> None:
-        """Called by Celery at a cold shutdown: a thread cannot be killed, and the message stays unacknowledged."""
+        """Do nothing at a cold shutdown: a thread cannot be killed, and the message stays unacknowledged."""
 
     @property
     def delivery_tag(self) -> str | None:
-        """The broker's tag of the task's message; None for a job that Celery's worker did not give."""
+        """The broker's tag of the task's message; None for a job that did not come from Celery's worker."""
         return self._request.message.delivery_tag if self._request is not None else None
 
     def _is_revoked(self) -> bool:
-        # Celery looks when a message arrives; it may have been revoked, or have expired, while it waited for a thread.
+        # Celery checks on arrival; the task may have been revoked or have expired while it waited for a thread.
         return self._request is not None and self._request.revoked()
 
     def _accepted(self) -> Callable[[], Any]:
@@ -155,7 +155,7 @@ class PoolJob:
             return _nothing
         if not isinstance(error, Exception) or isinstance(error, MemoryError):
             # Celery's own handler would raise these again instead of acknowledging; on other pools they end a child
-            # process, and are reported as this.
+            # process, and are reported as WorkerLostError.
             error = WorkerLostError(f"The task raised {error!r}").with_traceback(error.__traceback__)
         einfo = ExceptionInfo((type(error), error, error.__traceback__))
         return lambda: _call(self._callbacks.failure, einfo)
@@ -170,10 +170,10 @@ class PoolJob:
     def _hard_limit_passed(self) -> None:
         self._overdue = True
         if self.deferred:
-            # The answer on its stream comes first; the report follows from the body's end.
+            # The answer on its stream comes first; the report follows when the body ends.
             self.withdraw(Ignore("the hard time limit"))
         elif self._body.interrupt(Ignore):
-            # A thread cannot be killed: it is left to itself, reported on, and replaced.
+            # A thread cannot be killed: the task is reported on, and the thread is abandoned and replaced.
             self._report_overdue()
             self._finished(self)
 
@@ -191,10 +191,10 @@ def _reportable(outcome: Any) -> Any:  # noqa: ANN401 - the tracer's (failed, va
     if failed:
         error = value.exception.exc if isinstance(value.exception, ExceptionWithTraceback) else value.exception
         if isinstance(error, (MemoryError, SystemExit, KeyboardInterrupt)):
-            # Stored and signalled by the tracer already; what is left is to acknowledge it.
+            # The tracer has stored and signalled it already; only the acknowledgement is left.
             value.exception = StandIn(error)
     return failed, value, runtime
 
 
 def _nothing() -> None:
-    """The request has been reported on already."""
+    """Do nothing: the request has been reported on already."""

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class WorkerThreads:
-    """A resizable set of threads that run callables in the order they come.
+    """A resizable set of threads that run callables in the order of submission.
 
-    The threads are daemons, made when first needed: unlike those of `concurrent.futures`, one that is stuck in a task
-    does not keep a cold shutdown from ending the process. The callables must not raise.
+    The threads are daemons, started when first needed: unlike those of `concurrent.futures`, a thread that is stuck in
+    a task does not prevent a cold shutdown from ending the process. The callables must not raise.
     """
 
     def __init__(self, limit: int, name: str) -> None:
@@ -37,7 +37,7 @@ class WorkerThreads:
         self._queue.put(run)
 
     def resize(self, limit: int) -> None:
-        """Change the number of threads; those too many leave when they are next idle."""
+        """Change the number of threads; surplus threads end when they are next idle."""
         with self._lock:
             self._limit = limit
             surplus = len(self._threads) - limit
@@ -46,14 +46,14 @@ class WorkerThreads:
             self._queue.put(None)
 
     def abandon(self, thread: threading.Thread) -> None:
-        """Leave a thread that is stuck to itself, and let another take its place."""
+        """Stop counting a thread that is stuck, and start another one in its place."""
         with self._lock:
             self._threads.discard(thread)
             self._unfinished -= 1
             self._spawn_missing()
 
     def take_back(self) -> list[Callable[[], None]]:
-        """Everything that no thread has begun; it will not be run."""
+        """Remove and return the callables that no thread has begun; they will not be run."""
         waiting: list[Callable[[], None]] = []
         with suppress(Empty):
             while True:
@@ -65,7 +65,7 @@ class WorkerThreads:
         return waiting
 
     def stop(self, timeout: float) -> None:
-        """Let every thread leave once the queue is empty, and wait for them up to `timeout` seconds."""
+        """End every thread once the queue is empty, waiting up to `timeout` seconds for each."""
         threads = list(self._threads)
         for _ in threads:
             self._queue.put(None)

@@ -1,4 +1,4 @@
-"""Soft and hard time limits."""
+"""Soft and hard time limits of tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a task may run, in seconds from when it was accepted; None for as long as it likes."""
+    """The limits on a task's run time, in seconds from when it was accepted; None for no limit."""
 
     soft: float | None = None
     hard: float | None = None
@@ -23,13 +23,13 @@ class Limits:
 
 
 class Clock:
-    """One timer thread for all the limits of a pool, started with the first."""
+    """One timer thread for all time limits of a pool, started with the first limit."""
 
     def __init__(self) -> None:
         self._timer: Any = Timer()
 
     def watch(self, limits: Limits, soft: Callable[[], None], hard: Callable[[], None]) -> Callable[[], None]:
-        """Call `soft` and `hard` when their limits have passed; returns what stops that."""
+        """Call `soft` and `hard` when their limits have passed; returns a callable that cancels both."""
         self._timer.ensure_started()
         calls = [(limits.soft, soft), (limits.hard, hard)]
         entries = [self._timer.call_after(seconds, call) for seconds, call in calls if seconds]

@@ -1,1 +1,1 @@
-"""Connections to Redis: one address, read once, from which every client is made."""
+"""Connections to Redis: the address is parsed once, and all clients are made from it."""

@@ -1,4 +1,4 @@
-"""Where Redis is and how to get in, read once from ``redis_url``."""
+"""The address and credentials of Redis, parsed once from ``redis_url``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "sentinel": "sentinel"}
-"""Each scheme that an address may have, Celery's own for a socket among them."""
+"""The accepted schemes, including Celery's own for a socket, and the kind of address each denotes."""
 
 NO_ADDRESS = (
     "not an address like redis://user:password@host:6379/0, rediss://, unix:///path or sentinel:// "
@@ -28,41 +28,41 @@ Host = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """One Redis server, or the one that Sentinels say is the master.
+    """One Redis server, or the master that a set of Sentinels reports.
 
-    Secrets are in none of its texts: neither in `public` nor in its representation.
+    Neither `public` nor the representation contains secrets.
     """
 
     hosts: tuple[Host, ...] = ()
     """The server, or the Sentinels; empty for a socket."""
     path: str = ""
-    """The socket's file."""
+    """The path of the socket."""
     service: str = ""
-    """The master's name, which the Sentinels know; empty without them."""
+    """The master's name for the Sentinels; empty without them."""
     db: int = 0
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     tls: Mapping[str, Any] | None = field(default=None, repr=False)
     """redis-py's own ``ssl_`` options; None without TLS."""
     connection: Mapping[str, Any] = field(default_factory=dict)
-    """redis-py's options of a connection that the address sets, ``socket_timeout`` among them."""
+    """redis-py's connection options that the address sets, such as ``socket_timeout``."""
     sentinel_username: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
     min_other_sentinels: int = 0
 
     @classmethod
     def of(cls, url: str | RedisAddress) -> RedisAddress:
-        """Read an address; one that has been read stays what it is.
+        """Parse an address; one that is already parsed is returned unchanged.
 
         Raises:
-            ValueError: it cannot be served. The sentence repeats nothing of it but names of options: the rest may be
-                a password in the wrong place.
+            ValueError: the address cannot be used. The message repeats only names of options: the rest may be a misplaced
+                password.
         """
         return url if isinstance(url, RedisAddress) else _read(url)
 
     @property
     def public(self) -> str:
-        """The address without user, password and options: fit for a log."""
+        """The address without user, password and options, safe to log."""
         if self.path:
             return f"unix://{self.path}"
         hosts = ",".join(map(_shown, self.hosts))
@@ -78,7 +78,7 @@ def _read(url: str) -> RedisAddress:
         raise ValueError(NO_ADDRESS)
     if not (text.lower().startswith("sentinel://") and ";" in text):
         return _read_one(text)
-    # Celery's spelling of several Sentinels: whole addresses with a semicolon between them.
+    # Celery's notation for several Sentinels: whole addresses separated by semicolons.
     text, mark, query = text.partition("?")
     address, *others = [_read_one(f"{each}{mark}{query}") for each in text.split(";")]
     if any(replace(other, hosts=address.hosts) != address for other in others):
@@ -95,7 +95,7 @@ def _read_one(url: str) -> RedisAddress:
         parts = urlsplit(f"{kind}://{rest}")
     except ValueError:  # unbalanced brackets
         raise ValueError(NO_ADDRESS) from None
-    # A password's bare `/`, `?` or `#` ends the host too early, and would show up in an error as a host.
+    # An unescaped `/`, `?` or `#` in a password ends the host too early, and an error would show it as the host.
     if parts.fragment or (kind != "unix" and any("@" in part for part in (parts.path, parts.query))):
         raise ValueError(NO_ADDRESS)
     options = read_options(parts.query)

@@ -1,4 +1,4 @@
-"""An address in the words of Celery and kombu, whose grammar of URLs is another than redis-py's."""
+"""Celery and kombu settings for an address, since their URL syntax differs from redis-py's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ if TYPE_CHECKING:
     from legit_embedding.redis_io.address import RedisAddress
 
 SENTINEL_SOCKET_TIMEOUT_S = 10.0
-"""A master that is gone without a word must not be waited for: the Sentinels have another by then."""
+"""Timeout for a master that fails silently, in seconds: the Sentinels have elected another by then."""
 
 
 def celery_settings(address: RedisAddress, theirs: Settings) -> dict[str, Any]:
-    """What Celery has to be told to reach this address as its broker and its result backend.
+    """The settings with which Celery uses this address as its broker and its result backend.
 
-    A broker or a backend that the operator has chosen stays theirs, with all of its options. Options of theirs for
-    ours, ``visibility_timeout`` say, stand beside those that the address needs.
+    A broker or a backend that the operator has configured is kept, with all of its options. Options that the operator
+    sets for ours, such as ``visibility_timeout``, are merged with those that the address needs.
 
     Args:
         address: the server.
-        theirs: what the profile and the environment say.
     """
     settings: dict[str, Any] = {}
     if not theirs.broker_url:
@@ -47,7 +46,7 @@ def _broker_url(address: RedisAddress) -> str:
 
 
 def _result_url(address: RedisAddress) -> str:
-    """Without a password, which Celery would show where there is more than one address."""
+    """The backend's URL without a password, which Celery would print if there is more than one address."""
     interval = {name: value for name, value in address.connection.items() if name == "health_check_interval"}
     if not interval or address.service:
         return _url(address)
@@ -107,5 +106,5 @@ def _result_settings(address: RedisAddress) -> dict[str, Any]:
 
 
 def _tls(address: RedisAddress) -> dict[str, Any]:
-    # Left out, Celery refuses it and kombu verifies nothing.
+    # If it is missing, Celery rejects the settings and kombu verifies no certificate.
     return {"ssl_cert_reqs": "required"} | dict(address.tls or {})

@@ -1,4 +1,4 @@
-"""The one factory of Redis clients, for threads and for event loops."""
+"""The factory of all Redis clients, for threads and for event loops."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 SENTINEL_TIMEOUT_S = 1.0
-"""How long one Sentinel may take to answer before the next one is asked."""
+"""How long one Sentinel may take to answer before the next one is asked, in seconds."""
 SENTINEL_RETRIES = 1
-"""An idle connection may have gone stale; a Sentinel that is away costs no time, for the next one is asked."""
+"""Retries per Sentinel, for stale idle connections; an unreachable Sentinel costs no time, as the next is asked."""
 
 
 def make_client(
     address: RedisAddress, timeout_s: float, *, least_timeout_s: float = 0.0, retries: int = 0
 ) -> redis.Redis:
-    """A client that has not connected yet; its replies are bytes.
+    """Make a client that has not connected yet; its replies are bytes.
 
     Args:
-        address: the server; after a failover, its Sentinels say which one.
-        timeout_s: how long the server may take to answer; the address's own ``socket_timeout`` wins.
-        least_timeout_s: the timeout is never below this, for a client that blocks.
-        retries: how often a failed command is sent again. A repeated XADD would be a second task.
+        address: the server; with Sentinels, the master is looked up again after a failover.
+        timeout_s: how long the server may take to answer, in seconds; the address's own ``socket_timeout`` wins.
+        least_timeout_s: a lower bound on the timeout, for a client that blocks, in seconds.
+        retries: how often a failed command is sent again. Repeating an XADD would add a second task.
     """
     options = _options(address, timeout_s) | {"retry": Retry(NoBackoff(), retries)}
     options["socket_timeout"] = max(options["socket_timeout"], least_timeout_s)
@@ -43,7 +43,7 @@ def make_client(
 
 
 def make_async_pool(address: RedisAddress, timeout_s: float) -> redis_asyncio.ConnectionPool:
-    """A pool of connections for one event loop; nothing is connected yet, and nothing is sent twice.
+    """Make a connection pool for one event loop; it is not connected yet, and sends no command twice.
 
     Args:
         address: as for `make_client`.
@@ -63,7 +63,7 @@ def make_async_pool(address: RedisAddress, timeout_s: float) -> redis_asyncio.Co
 
 
 def sentinel_options(address: RedisAddress) -> dict[str, Any]:
-    """redis-py's options of a client of one Sentinel, for threads."""
+    """redis-py's options for the synchronous client of one Sentinel."""
     wanted = {
         "retry": Retry(NoBackoff(), SENTINEL_RETRIES),
         "socket_timeout": SENTINEL_TIMEOUT_S,
@@ -95,10 +95,10 @@ def _options(address: RedisAddress, timeout_s: float) -> dict[str, Any]:
 
 
 class _LeavesReplica:
-    """A connection to a server that has become a replica is dropped, so that the next command connects anew."""
+    """Drops a connection to a server that has become a replica, so that the next command connects anew."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's own
-        """As redis-py's."""
+        """Read a response as redis-py does, disconnecting on a read-only error."""
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
         except ReadOnlyError:

@@ -1,4 +1,4 @@
-"""Asynchronous connections to one Redis-compatible server, with a limit on every wait."""
+"""Asynchronous connections to one Redis-compatible server, with a timeout on every wait."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before the next attempt: exponential, and jittered so that a fleet does not return at once."""
+    """Delays between attempts: exponential, with jitter so that a fleet does not reconnect at the same moment."""
 
     first_s: float = 0.05
     cap_s: float = 5.0
 
     def delay(self, attempt: int) -> float:
-        """Seconds to wait after this many failures in a row, from 1."""
+        """Seconds to wait after this many consecutive failures, starting at 1."""
         longest = min(self.cap_s, self.first_s * 2.0 ** min(attempt - 1, 16))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads the load, keeps no secret
 
 
 class Script:
-    """A Lua script, known to the server by its hash."""
+    """A Lua script, which the server identifies by its hash."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -47,27 +47,27 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Arguments in the protocol's own form, from whoever has many; only a command's last one may be this."""
+    """Arguments already encoded in the Redis protocol, for large batches; allowed only as a command's last argument."""
 
     count: int
     chunks: Sequence[bytes]
 
 
 class Connection:
-    """One connection. A call that is given up drops it, so that no reply is taken for another's."""
+    """One connection. An abandoned call drops it, so that no reply is matched to another call."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
 
     async def call(self, *command: Argument | Packed) -> Any:  # noqa: ANN401 - a reply is what the command makes it
-        """As `Link.call`."""
+        """Send one command; see `Link.call`."""
         (reply,) = await self.pipeline([command])
         if isinstance(reply, ResponseError):
             raise reply
         return reply
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """As `Link.pipeline`."""
+        """Send several commands; see `Link.pipeline`."""
         if commands:
             await self._connection.send_packed_command([chunk for command in commands for chunk in _pack(command)])
         return [await self._reply() for _ in commands]
@@ -80,13 +80,13 @@ class Connection:
 
 
 class Link:
-    """A pool of connections to one server; every method belongs to the loop that first used it.
+    """A connection pool for one server; every method belongs to the event loop that first used it.
 
-    A failed call is not repeated here: whoever calls knows whether that is safe.
+    A failed call is not repeated here: only the caller knows whether that is safe.
 
     Args:
         url: the server.
-        timeout_s: how long the server may take to answer; the url's own ``socket_timeout`` wins.
+        timeout_s: how long the server may take to answer, in seconds; the url's own ``socket_timeout`` wins.
     """
 
     def __init__(self, url: str | RedisAddress, timeout_s: float) -> None:
@@ -95,10 +95,10 @@ class Link:
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[Connection]:
-        """Keep one connection for oneself.
+        """Reserve one connection for the caller.
 
         Raises:
-            RedisError: the server is away.
+            RedisError: the server is unreachable.
         """
         connection = await self._pool.get_connection()
         try:
@@ -110,31 +110,31 @@ class Link:
         """Send one command and return its reply.
 
         Raises:
-            RedisError: the server is away, or refused the command.
+            RedisError: the server is unreachable, or refused the command.
         """
         async with self.hold() as connection:
             return await connection.call(*command)
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """Send several commands in one round trip; a refused one has its `ResponseError` in place of a reply.
+        """Send several commands in one round trip; a refused one yields its `ResponseError` instead of a reply.
 
         Raises:
-            RedisError: the server is away; what it has done is unknown.
+            RedisError: the server is unreachable; which commands it has executed is unknown.
         """
         async with self.hold() as connection:
             return await connection.pipeline(commands)
 
     async def run(self, script: Script, keys: Sequence[Argument], arguments: Command) -> Any:  # noqa: ANN401
-        """Run a script, sending its source only where the server does not know it yet."""
+        """Run a script, sending its source only if the server does not know it yet."""
         try:
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self.call("EVAL", script.source, len(keys), *keys, *arguments)
 
     async def reset(self) -> None:
-        """Drop the idle connections, so that the next call connects, and resolves the host, anew.
+        """Drop the idle connections, so that the next call connects and resolves the host anew.
 
-        To be called after a failure: after a failover, a connection that still stands may be to the wrong server.
+        To be called after a failure: after a failover, a connection that is still open may lead to the wrong server.
         """
         await self._pool.disconnect(inuse_connections=False)
 
@@ -146,14 +146,14 @@ class Link:
 def _pack(command: Command) -> list[bytes]:
     last = command[-1]
     if not isinstance(last, Packed):
-        return [pack_command(cast("Any", tuple(command)))]  # its types know commands of one word only
+        return [pack_command(cast("Any", tuple(command)))]  # redis-py's annotations allow only commands of one word
     head: bytes = pack_command(cast("Any", tuple(command[:-1])))
-    _, _, arguments = head.partition(b"\r\n")  # the first line says how many there are
+    _, _, arguments = head.partition(b"\r\n")  # the first line holds the number of arguments
     return [b"*%d\r\n%b" % (len(command) - 1 + last.count, arguments), *last.chunks]
 
 
 def explain(error: BaseException) -> str:
-    """An error in one line; some have nothing to say but their name."""
+    """Describe an error in one line; an error without a message is described by its name."""
     if isinstance(error, NoPermissionError):
-        return f"NOPERM {error}"  # redis-py keeps the first word of an error that it has a class for
+        return f"NOPERM {error}"  # redis-py strips the first word of errors for which it has a class
     return in_one_line(error, named=False)

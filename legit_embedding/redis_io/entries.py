@@ -1,4 +1,4 @@
-"""Entries of a stream: their ids, their text, and reading them a page at a time."""
+"""Entries of a stream: their ids, their text, and reading them in pages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     Entry = tuple[bytes, dict[bytes, bytes]]
 
 FIRST = "0-0"
-"""Before every entry."""
+"""An id that precedes every entry."""
 
 _NEWEST = "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]; return last and last[1]"
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
 def entry_id(value: str) -> str:
-    """Check an id, and complete it: ``1700000000000`` is taken for ``1700000000000-0``."""
+    """Validate an id and complete it: ``1700000000000`` becomes ``1700000000000-0``."""
     match = _ID.fullmatch(value)
     if match is None:
         message = f"{value!r} is not an entry id like 1700000000000-0"
@@ -31,7 +31,7 @@ def entry_id(value: str) -> str:
 
 
 def order(entry: str) -> tuple[int, int]:
-    """A sorting key."""
+    """The sort key of an entry id."""
     milliseconds, _, sequence = entry.partition("-")
     return int(milliseconds), int(sequence or 0)
 
@@ -42,13 +42,13 @@ def age(entry: str | None, now: float) -> float | None:
 
 
 def newest(client: redis.Redis, stream: str) -> str:
-    """The id of the stream's last entry, without the entry: it may carry an image."""
+    """The id of the stream's last entry, fetched without the entry itself, which may carry an image."""
     found = cast("bytes | None", client.eval(_NEWEST, 1, stream))
     return found.decode() if found else FIRST
 
 
 def pages(client: redis.Redis, stream: str, after: str, until: str, size: int) -> Iterator[list[Entry]]:
-    """The entries after one id and up to another, a page at a time."""
+    """Yield the entries after one id and up to another, in pages."""
     while order(after) < order(until):
         page = cast("list[Entry]", client.xrange(stream, f"({after}", until, count=size))
         if not page:
@@ -58,10 +58,10 @@ def pages(client: redis.Redis, stream: str, after: str, until: str, size: int) -
 
 
 def text(raw: bytes) -> str:
-    """Bytes as text; those that are not UTF-8 are spelt out."""
+    """Decode bytes as UTF-8, escaping invalid ones."""
     return raw.decode("utf-8", "backslashreplace")
 
 
 def texts(fields: dict[bytes, bytes]) -> dict[str, str]:
-    """An entry's fields as text."""
+    """Decode an entry's fields."""
     return {text(name): text(value) for name, value in fields.items()}

@@ -11,20 +11,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What one part of the worker says of itself."""
+    """The health of one part of the worker."""
 
     ok: bool = True
     error: str = ""
     since: float = 0.0
-    """Unix time in seconds at which the part stopped being well; 0 while it is."""
+    """Unix time in seconds at which the part failed; 0 while it is healthy."""
 
 
 class Outage:
-    """Remembers whether a link is down; logs the first failure and the recovery, not each attempt.
+    """Tracks whether a link is down; logs the first failure and the recovery, not each attempt.
 
     Args:
-        link: what to call the link in the log, without secrets.
-        meanwhile: what is done about it, for the log.
+        link: the name of the link in the log, without secrets.
+        meanwhile: the action taken while it is down, for the log.
     """
 
     def __init__(self, link: str, meanwhile: str = "trying again until it works") -> None:
@@ -34,11 +34,11 @@ class Outage:
 
     @property
     def health(self) -> Health:
-        """The state of this moment."""
+        """The current state."""
         return self._health
 
     def failed(self, error: str) -> None:
-        """An attempt failed."""
+        """Record a failed attempt."""
         if self._health.ok:
             logger.warning("%s is out of order, %s: %s", self.link, self._meanwhile, error)
             self._health = Health(ok=False, error=error, since=time.time())
@@ -46,7 +46,7 @@ class Outage:
             self._health = Health(ok=False, error=error, since=self._health.since)
 
     def over(self) -> None:
-        """An attempt succeeded."""
+        """Record a successful attempt."""
         if not self._health.ok:
             logger.warning("%s works again after %.1f s", self.link, time.time() - self._health.since)
             self._health = Health()

@@ -1,4 +1,4 @@
-"""What may stand behind the ``?`` of ``redis_url``, in Celery's words and in redis-py's."""
+"""The query options of ``redis_url``, under Celery's and redis-py's names."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _IGNORED = frozenset({"decode_responses", "protocol"})
-"""Every client here settles these for itself."""
+"""Options that are ignored because each client here sets them itself."""
 _TEXTS = frozenset({"username", "password", "service", "sentinel_username", "sentinel_password"})
 _OTHER_NAMES = {"virtual_host": "db", "master_name": "service"}
 _OF_SENTINEL = frozenset({"service", "sentinel_username", "sentinel_password", "min_other_sentinels"})
 
 
 def read_options(query: str) -> Options:
-    """Read the options of an address.
+    """Parse the query options of an address.
 
     Raises:
-        ValueError: one is unknown, is there twice, or has a value that does not fit; the sentence names it.
+        ValueError: an option is unknown, duplicated or has an invalid value; the message names it.
     """
     found: dict[str, Any] = {}
     tls: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def read_options(query: str) -> Options:
         elif name == "min_other_sentinels":
             found[name] = _value(given, text, _whole)
         elif name not in _IGNORED:
-            # A password may hold a bare `&`: what follows it is no option's name, and is not repeated.
+            # A password may contain an unescaped `&`: the text after it is not an option name, and is not repeated.
             shown = repr(given) if given.isidentifier() and not found.keys() & _SECRETS else "of that name"
             message = f"there is no option {shown} for this address (in a value write & as %26)"
             raise ValueError(message)
@@ -51,12 +51,12 @@ def read_options(query: str) -> Options:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one address, checked."""
+    """The validated options of one address."""
 
     tls: Mapping[str, Any] = field(repr=False)
     connection: Mapping[str, Any]
     of_sentinel: str
-    """An option that is there and that only Sentinels know; empty where there is none."""
+    """The first option given that only Sentinels understand; empty if there is none."""
     db: str = ""
     service: str = ""
     username: str = field(default="", repr=False)
@@ -75,7 +75,7 @@ def _value(name: str, text: str, read: Callable[[str], Any]) -> Any:  # noqa: AN
 
 
 LEAST_S = 0.05
-"""A shorter time-out is a mistake: no server on a network answers so soon."""
+"""The shortest accepted timeout, in seconds: no server on a network reliably answers sooner."""
 
 
 def _seconds(text: str) -> float:

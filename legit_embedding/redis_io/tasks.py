@@ -1,4 +1,4 @@
-"""Ending asyncio tasks for certain."""
+"""Reliable termination of asyncio tasks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _AGAIN_S = 0.25
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they are done.
+    """Cancel tasks repeatedly until they are done.
 
-    Once is not enough: `asyncio.wait_for` of Python 3.11, which redis-py sends with, loses a cancellation that comes
-    in the moment in which it succeeds.
+    One cancellation is not enough: `asyncio.wait_for` in Python 3.11, which redis-py uses to send, loses a cancellation
+    that arrives at the moment in which it succeeds.
     """
     going = {task for task in tasks if not task.done()}
     while going:
@@ -25,7 +25,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def run_until(signal: asyncio.Event, tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Wait for the signal, then end the tasks. One that fails ends the others, and its error is raised."""
+    """Wait for the signal, then end the tasks. If one fails, the others are ended and its error is raised."""
     signalled = asyncio.create_task(signal.wait())
     everyone = {signalled, *tasks}
     going = everyone
