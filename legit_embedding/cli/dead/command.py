@@ -171,7 +171,7 @@ def _check_choice(ids: tuple[str, ...], *, everything: bool, reason: str) -> Non
 
 
 def _chosen(letter: DeadLetter, ids: tuple[str, ...], reason: str) -> Iterator[list[str]]:
-    """Yield pages of ids to process: the ids that were given, or else every entry's."""
+    """Yield pages of ids to process: the ids that were given, or else those of all entries with the given reason."""
     if ids:
         distinct = list(dict.fromkeys(ids))
         yield from (distinct[start : start + PAGE] for start in range(0, len(distinct), PAGE))
