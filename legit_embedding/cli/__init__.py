@@ -1,7 +1,7 @@
 """The operator's command line: ``legit-embedding``.
 
-Each command is a click command in the module that ``COMMANDS`` names, under the command's own name, and is imported
-only when it is called.
+Each command is a click command in the module that ``COMMANDS`` names, under the command's own name. It is imported only
+when it is called.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 i
 )
 @click.version_option(__version__, package_name="legit-embedding")
 def main() -> None:
-    """Look after embedding workers and their streams."""
+    """Inspect and manage embedding workers and their streams."""
 
 
 __all__ = ["COMMANDS", "main"]

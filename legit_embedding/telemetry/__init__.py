@@ -1,1 +1,1 @@
-"""Who this worker is, and what it counts."""
+"""Worker identity, health, metrics, logs and traces."""

@@ -1,4 +1,4 @@
-"""Whether the worker does its work."""
+"""Health checks over a snapshot of the pipeline."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.snapshot import Snapshot
 
 STALL_S = 30.0
-"""How long the loop, or the device, may be without progress. A batch holds a device for two seconds at most by plan."""
+"""Longest time without progress for the device loop or the device. By plan a batch holds a device for at most 2 s."""
 FAILURES = 8
-"""How many batches in a row may end without one good vector. A bad item alone in its batch counts, so a few are no
-sign of a bad model."""
+"""Consecutive batches without a single good vector before a model counts as failing. A bad item alone in its batch
+counts too, so a few such batches do not indicate a bad model."""
 
 
 def problems(snapshot: Snapshot, stall_s: float = STALL_S) -> list[str]:
-    """What is wrong with a pipeline that has started, one sentence each; nothing when it is well."""
+    """Return the problems of a started pipeline, one sentence each; an empty list if it is healthy."""
     return [*_of_processor(snapshot, stall_s), *snapshot.faults]
 
 
 def is_stuck(snapshot: Snapshot, stall_s: float) -> bool:
-    """Whether the device loop lives, and it or the device has been without progress for longer than this."""
+    """True if the device loop is alive but it or the device has made no progress for longer than ``stall_s``."""
     progress = snapshot.progress
     return progress is not None and progress.alive and progress.stalled_s > stall_s
 

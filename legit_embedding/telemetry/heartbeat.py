@@ -30,20 +30,20 @@ State = Literal["starting", "running", "unhealthy", "stopping"]
 
 TIMEOUT_S = 5.0
 _JOIN_S = 3.0
-"""A shutdown does not wait longer for a server that does not answer: the claim expires by itself."""
+"""Longest wait for an unresponsive server at shutdown: the claim expires by itself anyway."""
 
 
 class Heartbeat:
-    """Claims the identity, publishes heartbeats, and sees that no thread of the pipeline has died.
+    """Claims the identity, publishes heartbeats, and checks that every thread of the pipeline is alive.
 
-    It never stands in the way of the work: when Redis is away it says so once, and tries again at the next beat.
+    It never blocks the pipeline: an unavailable Redis is logged once, and the next beat tries again.
 
     Args:
         pipeline: the worker's pipeline.
-        exclusive: whether the worker may only run if nobody else has its identity; else it merely does not show itself.
-        on_fatal: called when the worker has to end: a thread of it has died, the device has been stuck for
-            ``engine.stall_exit_s``, or another has had its identity all along.
-        stall_s: how long the device loop may be without progress.
+        exclusive: refuse to run while another worker holds the identity; otherwise run without publishing.
+        on_fatal: called when the worker has to exit: one of its threads has died, the device has been stuck for
+            ``engine.stall_exit_s``, or another worker has held its identity all along.
+        stall_s: longest time without progress for the device loop, in seconds.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Claim the identity, which takes a while where its last holder was killed, and start the threads.
+        """Claim the identity and start the threads. Claiming takes a while if the last holder was killed.
 
         Raises:
-            ConfigError: a living process has the identity, or the HTTP port.
+            ConfigError: another live process holds the identity or the HTTP port.
         """
         if self._exclusive:
             try:
@@ -94,7 +94,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and give the identity up. Idempotent."""
+        """Stop the thread and release the identity. Idempotent."""
         self._closing.set()
         if self._server is not None:
             self._server.stop()
@@ -108,7 +108,7 @@ class Heartbeat:
         self._client.close()
 
     def state(self) -> tuple[State, list[str]]:
-        """What the worker does, and what is wrong with it."""
+        """Return the worker's state and its problems."""
         snapshot = self._pipeline.snapshot()
         if snapshot.phase != "running":
             return snapshot.phase, []
@@ -121,7 +121,7 @@ class Heartbeat:
 
     @property
     def _denied(self) -> bool:
-        """Whether another has the identity, and lives: an abandoned claim would have expired by now."""
+        """True if another live worker holds the identity: an abandoned claim would have expired by now."""
         return self._denied_since is not None and time.monotonic() - self._denied_since > EXPIRE_S + RENEW_S
 
     def _run(self) -> None:
@@ -141,7 +141,7 @@ class Heartbeat:
         if not self._is_ours or now - self._renewed_at >= RENEW_S:
             self._renew(now)
         state, found = self.state()
-        # A change is not kept from anybody until the next heartbeat is due.
+        # A change of state is published at once, not at the next heartbeat.
         if self._is_ours and (state != self._published or now - self._published_at >= self._interval_s):
             self._publisher.publish(state, "; ".join(found))
             self._published, self._published_at = state, now
@@ -156,7 +156,7 @@ class Heartbeat:
         first = self._denied_since is None
         self._denied_since = now if first else self._denied_since
         if self._was_ours and first:
-            # It had the identity, lost touch with Redis for a while, and another came in the meantime.
+            # This worker had the identity, lost its connection for a while, and another worker claimed it meanwhile.
             logger.error("%s; this worker goes on without showing itself", IdentityTakenError(self._pipeline.worker))
         elif self._denied and self._exclusive and not self._was_ours:
             self._end(IdentityTakenError(self._pipeline.worker))

@@ -29,14 +29,14 @@ _STOP_S = 2.0
 
 
 class TelemetryServer:
-    """Answers probes and scrapes, in threads of its own.
+    """HTTP server for probes and scrapes, running in its own threads.
 
     Args:
         pipeline: the worker's pipeline.
-        state: what the worker does, and what is wrong with it.
+        state: returns the worker's state and its problems.
 
     Raises:
-        ConfigError: it cannot listen where the settings say.
+        ConfigError: the configured address cannot be listened on.
     """
 
     def __init__(self, pipeline: Observed, state: Callable[[], tuple[str, list[str]]]) -> None:
@@ -66,7 +66,7 @@ class TelemetryServer:
         self._server.server_close()
 
     def health(self) -> tuple[HTTPStatus, dict[str, Any]]:
-        """The answer to ``GET /health``."""
+        """Return the status and body for ``GET /health``."""
         state, problems = self._state()
         well = state == "running"
         model = self._shown_model()
@@ -87,7 +87,7 @@ class TelemetryServer:
         return settings.default_model("text") or settings.default_model("image")
 
     def _dimension(self, model: str) -> int | None:
-        """The length of a model's vectors, once it is loaded."""
+        """Return the dimension of a model's vectors, or None until it is loaded."""
         with suppress(Exception):
             return self._pipeline.registry.dim(model)
         return None
@@ -103,7 +103,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the base class's
-        """A client that goes away is nobody's trouble."""
+        """Ignore clients that disconnect."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             logger.exception("A request to the HTTP port failed")
 
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
-        """Probes and scrapes are not worth a line each."""
+        """Log nothing: probes and scrapes are too frequent to log."""
 
     def _metrics(self, registry: CollectorRegistry) -> None:
         from prometheus_client.exposition import choose_encoder

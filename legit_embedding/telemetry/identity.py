@@ -1,4 +1,4 @@
-"""One process, one name."""
+"""The worker's name."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def identity(settings: Settings, nodename: str | None = None) -> str:
-    """The worker's name everywhere: ``LEGIT_WORKER_ID``, or else the Celery node name (``-n``)."""
+    """Return the worker's name, used everywhere: ``LEGIT_WORKER_ID`` or else the Celery node name (``-n``)."""
     return settings.worker_id or nodename or default_nodename(None)

@@ -1,9 +1,9 @@
-"""One identity, one living process.
+"""Lock that lets only one live process use an identity.
 
-A process that starts writes a token of its own under its identity, if nobody's is there, and renews it for as long as
-it lives. The token expires by itself, so a process that was killed stands in the way for `EXPIRE_S` at most; one that
-leaves in an orderly way takes its token along. Whoever finds another's token watches it: one that is renewed belongs
-to a living process.
+At startup a process writes its own token under its identity, unless there already is one, and renews the token for as
+long as it lives. The token expires by itself, so a killed process blocks its identity for at most `EXPIRE_S`; a process
+that exits cleanly deletes its token. A process that finds a foreign token watches it: if it gets renewed, its owner is
+alive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXPIRE_S = 6.0
 RENEW_S = 1.5
 _LOOK_S = 0.25
 
-# Renewed or taken anew in one step: after an outage the token may have expired, and somebody else may have come.
+# Renews or reclaims in one step: after an outage the token may have expired, or another process may hold it.
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -40,7 +40,7 @@ return 0
 
 
 class IdentityTakenError(Exception):
-    """Another living process has this identity."""
+    """Another live process holds this identity."""
 
     def __init__(self, identity: str) -> None:
         super().__init__(
@@ -50,12 +50,12 @@ class IdentityTakenError(Exception):
 
 
 class IdentityLock:
-    """The right of this process to its identity.
+    """This process's claim to its identity.
 
     Args:
-        client: the server; what it raises is the caller's to handle.
+        client: the Redis client; its exceptions propagate to the caller.
         identity: the worker's identity.
-        expire_s: how long the claim outlives a process that was killed.
+        expire_s: how long the claim outlives a killed process, in seconds.
     """
 
     def __init__(self, client: redis.Redis, identity: str, *, expire_s: float = EXPIRE_S) -> None:
@@ -66,14 +66,14 @@ class IdentityLock:
         self._expire_ms = int(expire_s * 1000)
 
     def acquire(self, pause: Callable[[float], object] = time.sleep) -> None:
-        """Take the identity, waiting for the end of a claim that nobody renews any more.
+        """Claim the identity, waiting for an abandoned claim to expire.
 
         Args:
-            pause: waits between two looks.
+            pause: sleeps between two attempts.
 
         Raises:
-            IdentityTakenError: a living process has it.
-            RedisError: the server is away.
+            IdentityTakenError: a live process holds it.
+            RedisError: the server is unavailable.
         """
         left: int | None = None
         while not self.renew():
@@ -85,17 +85,17 @@ class IdentityLock:
             pause(_LOOK_S)
 
     def renew(self) -> bool:
-        """Hold on to the identity, or take it where nobody has it; False where another has.
+        """Renew the claim, or claim the identity if it is free; False if another process holds it.
 
         Raises:
-            RedisError: the server is away.
+            RedisError: the server is unavailable.
         """
         return bool(self._client.eval(_RENEW, 1, self._key, self._token, str(self._expire_ms)))
 
     def release(self) -> None:
-        """Let the next process have the identity at once.
+        """Free the identity for the next process at once.
 
         Raises:
-            RedisError: the server is away.
+            RedisError: the server is unavailable.
         """
         self._client.eval(_RELEASE, 1, self._key, self._token)

@@ -1,28 +1,28 @@
-"""The keys under which workers show themselves in Redis (CONTRACT section 6)."""
+"""Redis keys under which workers publish themselves (CONTRACT section 6)."""
 
 from __future__ import annotations
 
 WORKERS = "embedding:workers"
-"""A sorted set: identities by their last heartbeat, in Unix seconds."""
+"""Sorted set of identities, scored by last heartbeat in Unix seconds."""
 
 EXPIRE_S = 30.0
 FORGET_S = 24 * 3600
-"""An identity without a heartbeat for so long is no longer listed."""
+"""Seconds without a heartbeat after which an identity is no longer listed."""
 
 ROLES = ("prep", "embed")
-"""The roles of the old fleet, which one worker now fills together."""
+"""Roles of the old fleet, both filled by one worker now."""
 
 
 def worker(identity: str) -> str:
-    """The hash of a worker."""
+    """Key of a worker's hash."""
     return f"embedding:worker:{identity}"
 
 
 def claim(identity: str) -> str:
-    """Who has the identity at the moment: the token of one process."""
+    """Key of the token of the process that holds an identity."""
     return f"embedding:claim:{identity}"
 
 
 def legacy(role: str, identity: str) -> str:
-    """The hash that the dashboards of the old fleet read."""
+    """Key of the hash that the old fleet's dashboards read."""
     return f"embedding:stats:{role}:{identity}"

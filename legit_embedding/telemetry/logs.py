@@ -1,6 +1,6 @@
-"""The worker's log: no secrets in it, no line that the worker has not written, and JSON on request.
+"""Log formatting: masks secrets, escapes control characters to prevent log injection, and writes JSON on request.
 
-Celery sets logging up; this changes how its handlers format what they get.
+Celery sets up logging; this module changes how its handlers format records.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 CONTEXT = ("task_id", "task_name", "model", "code")
-"""What a record may say of its task: with ``extra``, or by Celery."""
+"""Record attributes that describe its task, set with ``extra`` or by Celery."""
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _WITHOUT = frozenset({"", "-", "???"})
-"""What Celery's formatter writes where there is no task."""
+"""Placeholders that Celery's formatter writes outside of a task."""
 
 
 def mask(text: str) -> str:
-    """Text whose URLs have lost their passwords and query strings: links to private images are signed there."""
+    """Strip passwords and query strings from the URLs in a text: links to private images carry signatures there."""
     return _URL.sub(_masked, text) if "://" in text else text
 
 
 def _masked(match: re.Match[str]) -> str:
-    # A password may hold any of the characters that end a host, so the last @ counts, wherever it is.
+    # A password may contain any character that ends a host, so the last @ counts, wherever it is.
     url = match[0]
     scheme, _, rest = url.partition("://")
     credentials, at, place = rest.rpartition("@")
@@ -44,21 +44,21 @@ def _masked(match: re.Match[str]) -> str:
 
 
 def _is_path(before_at: str) -> bool:
-    """Whether an @ belongs to the path of an address without credentials, as in ``https://host/@user``."""
+    """True if an @ belongs to the path of a URL without credentials, as in ``https://host/@user``."""
     return "/" in before_at and ":" not in before_at.partition("/")[0]
 
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, other ends of a line, what turns the direction of text, and halves of characters."""
+"""Control characters, Unicode line separators, bidirectional controls and lone surrogates."""
 _CONTROL_BUT_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _COLOURED = re.compile(r"(\x1b\[[0-9;]*m)(.*)(\x1b\[0m)", re.DOTALL)
 _BREAK = f"\ue000{secrets.token_hex(8)}\ue000"
-"""Stands for the line breaks of a message's own template, which no argument can know."""
+"""Stands for line breaks in a message's template; random, so that no argument can contain it."""
 
 
 def escape(text: str) -> str:
-    """Text on one line: each control character in it is written as in a Python literal."""
+    """Put a text on one line, with each control character written as in a Python literal."""
     return _CONTROL.sub(_escaped, text) if _CONTROL.search(text) else text
 
 
@@ -69,7 +69,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def escape_traceback(text: str, error: BaseException | None) -> str:
-    """A traceback with the lines that it is made of, and none that an error's own text brings."""
+    """Keep a traceback's own line breaks, and escape those in the messages and notes of its errors."""
     for each in _with_causes(error):
         for own in (f": {each}", *(note for note in map(str, getattr(each, "__notes__", ())) if note.strip())):
             if _CONTROL.search(own):
@@ -78,7 +78,7 @@ def escape_traceback(text: str, error: BaseException | None) -> str:
 
 
 def _in_a_group(text: str) -> str:
-    """A pattern of the text as a traceback shows it, in a group of errors with a margin before each line."""
+    """Return a pattern for a text as a traceback shows it, with the margin of an exception group before each line."""
     return r"\n[ |]*".join(map(re.escape, text.split("\n")))
 
 
@@ -97,7 +97,7 @@ def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _with_marked_breaks(record: logging.LogRecord) -> logging.LogRecord:
-    """The record without its traceback, and with its template's line breaks told apart from its arguments'."""
+    """Copy a record without its traceback, and mark its template's line breaks to tell them from its arguments'."""
     marked = copy.copy(record)
     if record.args and isinstance(record.msg, str):
         marked.msg = record.msg.replace("\n", _BREAK)
@@ -106,7 +106,7 @@ def _with_marked_breaks(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def _traceback(record: logging.LogRecord, formatter: logging.Formatter) -> str:
-    """A record's traceback and stack, if it has them."""
+    """Format a record's traceback and stack, if it has them."""
     parts = []
     if record.exc_info:
         parts.append(escape_traceback(formatter.formatException(record.exc_info), record.exc_info[1]))
@@ -118,14 +118,14 @@ def _traceback(record: logging.LogRecord, formatter: logging.Formatter) -> str:
 
 
 class Masking(logging.Formatter):
-    """Another formatter's lines, masked and escaped."""
+    """Formatter that masks and escapes the output of another formatter."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
         self._inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with its traceback on lines of its own."""
+        """Format a record, with its traceback on separate lines."""
         line = self._inner.format(_with_marked_breaks(record))
         coloured = _COLOURED.fullmatch(line) if getattr(self._inner, "use_color", False) else None
         before, line, after = coloured.groups() if coloured else ("", line, "")
@@ -141,7 +141,7 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format a record as one line."""
         message = _with_marked_breaks(record).getMessage()
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -159,7 +159,7 @@ class JsonLines(logging.Formatter):
 
 
 def dress(*, as_json: bool) -> None:
-    """Put our formatters over those of every handler there is. Idempotent."""
+    """Install our formatters on every existing handler. Idempotent."""
     for handler in set(_handlers()):
         inner = handler.formatter or logging.Formatter()
         if not isinstance(inner, Masking | JsonLines):

@@ -1,4 +1,4 @@
-"""The counters as Prometheus metrics, read when somebody scrapes: the work itself pays nothing for them."""
+"""Prometheus metrics over the pipeline's counters, read at scrape time so that they cost the pipeline nothing."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 ALONE: tuple[str, ...] = ()
-"""The key of a value that has no label but the worker's."""
+"""Key of a value without labels besides the worker."""
 
 
 def make_registry(pipeline: Observed, healthy: Callable[[], bool]) -> CollectorRegistry:
-    """Everything that a scrape shows: the worker, its process, and its Python.
+    """Create a registry with the metrics of the worker, its process and its Python runtime.
 
     Args:
-        pipeline: whose counters.
-        healthy: whether the worker is well.
+        pipeline: the pipeline whose counters are exported.
+        healthy: returns True while the worker is healthy.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(WorkerCollector(pipeline, healthy))
@@ -39,14 +39,14 @@ def make_registry(pipeline: Observed, healthy: Callable[[], bool]) -> CollectorR
 
 
 class WorkerCollector(Collector):
-    """Reads the pipeline's own counters at each scrape. Every metric carries the worker's identity."""
+    """Reads the pipeline's counters at each scrape. Every metric is labelled with the worker's identity."""
 
     def __init__(self, pipeline: Observed, healthy: Callable[[], bool]) -> None:
         self._pipeline = pipeline
         self._healthy = healthy
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of this moment."""
+        """Yield the current metrics."""
         snapshot = self._pipeline.snapshot()
         yield self._gauge("legit_worker_info", "The worker's version.", {__version__: 1}, "version")
         yield self._gauge("legit_healthy", "1 if the worker is well, 0 if not.", {ALONE: int(self._healthy())})
@@ -145,7 +145,7 @@ class WorkerCollector(Collector):
         return family
 
     def _counter(self, name: str, help_: str, values: Mapping[Any, float], *labels: str) -> Metric:
-        """A counter; its name goes without the ``_total`` that it is shown with."""
+        """Make a counter; ``name`` excludes the ``_total`` that is appended on export."""
         family = CounterMetricFamily(name, help_, labels=["worker", *labels])
         for key, value in values.items():
             family.add_metric(self._labels(key), value)

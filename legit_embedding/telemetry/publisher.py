@@ -1,4 +1,4 @@
-"""What the worker shows of itself in Redis (CONTRACT section 6)."""
+"""Publication of the worker's state in Redis (CONTRACT section 6)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _OF_EMBED = (
 
 
 class Publisher:
-    """Writes the worker's hashes, and its heartbeat.
+    """Writes the worker's hashes and its heartbeat.
 
     Args:
-        client: the server; what it raises is the caller's to handle.
-        pipeline: whose counters are shown.
+        client: the Redis client; its exceptions propagate to the caller.
+        pipeline: the pipeline whose counters are published.
     """
 
     def __init__(self, client: redis.Redis, pipeline: Observed) -> None:
@@ -45,10 +45,10 @@ class Publisher:
         self._expire_s = int(max(keys.EXPIRE_S, 3 * telemetry.interval_s))
 
     def publish(self, state: str, problem: str) -> None:
-        """Show the counters of this moment.
+        """Publish the current counters.
 
         Raises:
-            RedisError: the server is away.
+            RedisError: the server is unavailable.
         """
         snapshot = self._pipeline.snapshot()
         fields = self._fields(snapshot) | {"state": state, "problem": problem}
@@ -66,10 +66,10 @@ class Publisher:
             batch.execute()
 
     def withdraw(self) -> None:
-        """Leave nothing behind.
+        """Delete everything that was published.
 
         Raises:
-            RedisError: the server is away.
+            RedisError: the server is unavailable.
         """
         with self._client.pipeline(transaction=False) as batch:
             batch.delete(keys.worker(self._identity), *(keys.legacy(role, self._identity) for role in keys.ROLES))
@@ -110,7 +110,7 @@ class Publisher:
         }
 
     def _rates(self, now: Snapshot) -> dict[str, float]:
-        """Embedded items a second over the last readings, by model; all together under the empty name."""
+        """Embedded items per second over the recent snapshots, by model; the total is under the empty name."""
         self._snapshots.append(now)
         while now.at - self._snapshots[0].at > WINDOW_S and len(self._snapshots) > 2:  # noqa: PLR2004 - a rate needs two
             self._snapshots.popleft()
@@ -123,7 +123,7 @@ class Publisher:
 
 
 def _by_role(fields: dict[Any, Any], snapshot: Snapshot) -> dict[str, dict[Any, Any]]:
-    """What a prep worker and an embed worker of the old fleet said; sums over both count nothing twice."""
+    """Split the fields by role, as old prep and embed workers published them; sums over both count nothing twice."""
     about = {name: fields[name] for name in ("state", "problem", "started_at", "models", "version")}
     failed = {"prep": snapshot.failed - snapshot.failed_on_device, "embed": snapshot.failed_on_device}
     waiting = {"prep": snapshot.queue_depth - snapshot.device_waiting, "embed": snapshot.device_waiting}

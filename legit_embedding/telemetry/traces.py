@@ -1,7 +1,7 @@
-"""A span per task, with what it consisted of; needs the extra ``otel``.
+"""One span per task, with child spans for its stages; needs the extra ``otel``.
 
-A task passes through many threads, so no span is ever current anywhere: its moments are noted on the way, and the spans
-are made when its answer is confirmed.
+A task passes through several threads, so no span is ever current: timestamps are recorded on the way, and the spans are
+created when its result is confirmed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 SERVICE = "legit_embedding"
 _NS = 1_000_000_000
 FIELDS = ("traceparent", "tracestate")
-"""Where W3C trace contexts stand: message headers, or fields of a task object."""
+"""Fields of a W3C trace context, in the message headers or in the task object."""
 
 
 class OtelTracer:
-    """Makes traces that go to the process's own provider, or over OTLP as the ``OTEL_`` variables say.
+    """Creates traces, exported by the process's own provider or over OTLP as the ``OTEL_`` variables configure.
 
     Args:
         worker: the worker's identity.
@@ -50,12 +50,12 @@ class OtelTracer:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, raw: object, headers: Mapping[str, str] | None) -> Trace:
-        """A task was taken over; the producer's context comes from the message, or from the task's own fields."""
+        """Start a received task's trace; the producer's context comes from the message or from the task's fields."""
         carrier = headers or _fields(raw)
         return Trace(self._tracer, self._propagator.extract(carrier))
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans."""
         if self._own is not None:
             self._own.shutdown()
 
@@ -76,7 +76,7 @@ def _fields(raw: object) -> dict[str, str]:
 
 
 class Trace:
-    """One task's moments, and at the end its spans."""
+    """Records the timestamps of one task, and creates its spans at the end."""
 
     __slots__ = ("_began", "_computed", "_parent", "_stages", "_tracer")
 
@@ -88,7 +88,7 @@ class Trace:
         self._computed: int | None = None
 
     def computed(self, prep_s: float, queue_s: float, compute_s: float) -> None:
-        """The vector is there; what came before it lasted so long."""
+        """Record that the vector is computed, and the duration of each stage before that."""
         end = self._computed = time.time_ns()
         for name, seconds in (("compute", compute_s), ("queue", queue_s), ("prep", prep_s)):
             start = max(self._began, end - int(seconds * _NS))
@@ -96,7 +96,7 @@ class Trace:
             end = start
 
     def end(self, task_id: str, model: str, outcome: Embedded | TaskError) -> None:
-        """The answer is confirmed."""
+        """Create the spans: the result is confirmed."""
         now = time.time_ns()
         if self._computed is not None:
             self._stages.append(("write", self._computed, now))
@@ -116,5 +116,5 @@ class Trace:
 
 def _blame(span: Span, error: TaskError) -> None:
     span.set_attribute("error.type", error.code)
-    # The detail may hold a URL that is nobody's business.
+    # Only the code: the detail may contain a private URL.
     span.set_status(Status(StatusCode.ERROR, error.code))

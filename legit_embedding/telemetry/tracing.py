@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, where the setting ``telemetry.traces`` and the extra ``otel`` are there."""
+"""OpenTelemetry traces, enabled by the setting ``telemetry.traces`` and the extra ``otel``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def make_tracer(worker: str) -> Tracer:
-    """A tracer, with the provider that the process has, or else one that the ``OTEL_`` variables describe.
+    """Create a tracer that uses the process's provider, or else one configured by the ``OTEL_`` variables.
 
     Args:
         worker: the worker's identity.

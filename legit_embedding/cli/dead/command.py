@@ -1,4 +1,4 @@
-"""``legit-embedding dead``: the tasks that could not be delivered."""
+"""``legit-embedding dead``: inspect, requeue and purge the dead letter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs."
 
 @click.group("dead")
 def dead() -> None:
-    """Look at the dead letter, bring its tasks back, or throw them away."""
+    """Inspect the dead letter, requeue its tasks, or delete them."""
 
 
 @dead.command("list")
@@ -37,11 +37,11 @@ def dead() -> None:
 @REASON
 @JSON
 def list_entries(limit: int, after: str, reason: str, as_json: bool) -> None:
-    """List what is there, oldest first, a page at a time.
+    """List the entries, oldest first, one page at a time.
 
     --json prints {"stream", "length", "entries", "next"}; each entry has "id", "bytes", "dead_reason", "dead_detail",
-    "deliveries", "original_stream", "original_id" and "dead_at". "next" is what --after wants for the next page, or
-    null on the last one.
+    "deliveries", "original_stream", "original_id" and "dead_at". "next" is the --after value of the next page, or null
+    on the last one.
     """
     with _dead_letter() as letter:
         found = list(islice(chain.from_iterable(letter.roll(reason, after)), limit + 1))
@@ -74,8 +74,7 @@ def _print_list(letter: DeadLetter, headers: list[Header]) -> None:
 def show(entry: str, full: bool, as_json: bool) -> None:
     """Show one entry with all its fields.
 
-    --json prints {"id", "fields"}, where every value is the text of the entry, never shortened; bytes that are not
-    UTF-8 are spelt out.
+    --json prints {"id", "fields"}, with every value in full as text; bytes that are not UTF-8 are escaped.
     """
     with _dead_letter() as letter:
         fields = letter.find(entry)
@@ -95,13 +94,13 @@ def show(entry: str, full: bool, as_json: bool) -> None:
 @REASON
 @JSON
 def requeue(ids: tuple[str, ...], everything: bool, reason: str, as_json: bool) -> None:
-    """Bring entries back into the task stream, as they were.
+    """Move entries back into the task stream, unchanged.
 
-    Only what came from the configured task stream is brought back. Each entry moves in one atomic step, so it is
-    never lost and never doubled; it gets a new id, its deliveries count from one again, and it is answered again.
+    Only entries that came from the configured task stream are moved. Each entry moves in one atomic step, so it is
+    never lost or duplicated; it gets a new id, its delivery count starts from one again, and it gets a result again.
 
-    --json prints one object an entry: {"id", "new_id", "problem"}, of which one of the last two is null. The exit
-    code is 1 when an entry was left where it was.
+    --json prints one object per entry: {"id", "new_id", "problem"}, where either "new_id" or "problem" is null. The
+    exit code is 1 if any entry was not moved.
     """
     _check_choice(ids, everything=everything, reason=reason)
     done = left = 0
@@ -132,9 +131,9 @@ def _tell(outcome: Requeued, *, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def purge(ids: tuple[str, ...], everything: bool, reason: str, yes: bool, as_json: bool) -> None:
-    """Throw entries away for good.
+    """Delete entries permanently.
 
-    --json prints {"purged", "missing"}: how many are gone, and how many were not there.
+    --json prints {"purged", "missing"}: how many entries were deleted, and how many did not exist.
     """
     _check_choice(ids, everything=everything, reason=reason)
     purged = chosen = 0
@@ -172,7 +171,7 @@ def _check_choice(ids: tuple[str, ...], *, everything: bool, reason: str) -> Non
 
 
 def _chosen(letter: DeadLetter, ids: tuple[str, ...], reason: str) -> Iterator[list[str]]:
-    """The ids to work on, a page at a time: those that were named, or those that are there."""
+    """Yield pages of ids to process: the ids that were given, or else those of all entries with the given reason."""
     if ids:
         distinct = list(dict.fromkeys(ids))
         yield from (distinct[start : start + PAGE] for start in range(0, len(distinct), PAGE))

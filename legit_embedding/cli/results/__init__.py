@@ -1,1 +1,1 @@
-"""``legit-embedding tail`` and the files it writes."""
+"""``legit-embedding tail`` and its output formats."""

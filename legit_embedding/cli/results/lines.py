@@ -16,8 +16,8 @@ class Lines:
     """Prints each result as one line.
 
     Args:
-        vectors: how to print a vector.
-        say: told of a vector that cannot be read.
+        vectors: the format of printed vectors.
+        say: reports a vector that cannot be decoded.
     """
 
     def __init__(self, vectors: Vectors, say: Callable[[str], None]) -> None:
@@ -25,12 +25,12 @@ class Lines:
         self._say = say
 
     def write(self, entries: Sequence[ResultEntry]) -> None:
-        """Print them, and make sure that they are seen."""
+        """Print the entries and flush standard output."""
         sys.stdout.writelines(f"{json.dumps(self._line(entry))}\n" for entry in entries)
         sys.stdout.flush()
 
     def close(self) -> str:
-        """There is nothing to finish, and nothing to add."""
+        """Do nothing and return an empty message."""
         return ""
 
     def _line(self, entry: ResultEntry) -> dict[str, Any]:

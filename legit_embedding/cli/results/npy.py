@@ -1,4 +1,4 @@
-"""Vectors as one NumPy array on disk, with what belongs to each row beside it."""
+"""Vectors as one NumPy array on disk, with a JSONL file that describes each row."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ DTYPE = "<f4"
 
 
 class NpyFile:
-    """A ``.npy`` file that grows; after each page it is a whole file, whatever happens then.
+    """Growing ``.npy`` file that is valid after each page, even if the process dies then.
 
-    Row N of the array belongs to line N of the file beside it, ``NAME.ids.jsonl``. Results without a vector are left
-    out.
+    Row N of the array belongs to line N of the accompanying ``NAME.ids.jsonl``. Results without a vector are skipped.
 
     Args:
-        path: where to write.
-        force: replace files that are there.
-        say: told of a vector that cannot be read.
+        path: the file to write.
+        force: replace existing files.
+        say: reports a vector that cannot be decoded.
     """
 
     def __init__(self, path: Path, *, force: bool, say: Callable[[str], None]) -> None:
@@ -92,13 +91,13 @@ class NpyFile:
             raise click.ClickException(message)
 
     def _complete(self) -> None:
-        """Make both files whole: the header counts no row before it is there, with its ids."""
+        """Make both files valid: the header counts a row only once its data and ids are written."""
         self._ids.flush()
         self._array.flush()
         self._write_header()
 
     def _write_header(self) -> None:
-        """Write the header in its place: NumPy leaves room in it for the number of rows to grow."""
+        """Rewrite the header in place: NumPy pads it so that the row count has room to grow."""
         self._array.seek(0)
         shape = (self._rows, self._dim or 0)
         np.lib.format.write_array_header_1_0(self._array, {"descr": DTYPE, "fortran_order": False, "shape": shape})

@@ -1,4 +1,4 @@
-"""What takes results in, and how a file for them is made."""
+"""Interface of the result outputs, and creation of their files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Output(Protocol):
-    """Takes results in, a page at a time."""
+    """Receives results, one page at a time."""
 
     def write(self, entries: Sequence[ResultEntry]) -> None:
-        """Take some more."""
+        """Write a page of results."""
 
     def close(self) -> str:
-        """Finish, whatever happened; returns what there is to say about it. Called once."""
+        """Finish, after an error too, and return a closing message. Called once."""
 
 
 def create(path: Path, *, force: bool) -> IO[bytes]:
-    """Make a new file; an old one is replaced only by `force`."""
+    """Create a file; an existing one is replaced only with `force`."""
     try:
         return path.open("wb" if force else "xb")
     except FileExistsError:

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from legit_embedding.cli.results.results import ResultEntry
 
 ROWS = 4096
-"""In one row group, which is what is held in memory."""
+"""Rows per row group; one row group is held in memory."""
 
 TEXTS = ("id", "task_id", "status", "kind", "model", "error", "detail", "app", "source", "worker", "metadata")
 
 
 class ParquetFile:
-    """A Parquet file with a row for every result, those without a vector too.
+    """Parquet file with one row per result, including results without a vector.
 
-    The columns are those of the contract's result entry and ``id``; ``embedding`` is a list of float32, ``metadata``
-    is JSON text. The file can be read once it is closed.
+    The columns are ``id`` and the fields of the contract's result entry; ``embedding`` is a list of float32,
+    ``metadata`` is JSON text. The file is readable only after it is closed.
 
     Args:
-        path: where to write.
-        force: replace a file that is there.
-        say: told of a vector that cannot be read.
+        path: the file to write.
+        force: replace an existing file.
+        say: reports a vector that cannot be decoded.
     """
 
     def __init__(self, path: Path, *, force: bool, say: Callable[[str], None]) -> None:
@@ -59,14 +59,14 @@ class ParquetFile:
         self._rows = 0
 
     def write(self, entries: Sequence[ResultEntry]) -> None:
-        """Append these results."""
+        """Append a page of results."""
         for entry in entries:
             self._waiting.append(self._row(entry))
             if len(self._waiting) >= ROWS:
                 self._flush()
 
     def close(self) -> str:
-        """Write the rest, and the footer without which nobody can read the file."""
+        """Write the remaining rows and the footer that makes the file readable."""
         with self._file:
             self._flush()
             self._writer.close()

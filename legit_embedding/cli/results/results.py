@@ -1,4 +1,4 @@
-"""Results as a consumer reads them."""
+"""Reading and decoding of result stream entries."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class ResultEntry:
 
     @classmethod
     def of(cls, entry: Entry) -> ResultEntry:
-        """Read what the server sent."""
+        """Decode an entry as the server returned it."""
         entry_id, fields = entry
         return cls(entry_id.decode(), texts(fields))
 
     def vector(self) -> NDArray[np.float32] | None:
-        """The vector; None where there is none.
+        """Decode the vector, or return None if the entry has none.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: it cannot be decoded.
         """
         embedding = self.fields.get("embedding")
         if embedding is None:
@@ -66,7 +66,7 @@ class ResultEntry:
         return vector
 
     def described(self) -> dict[str, Any]:
-        """Everything but the vector, with numbers as numbers and metadata as an object."""
+        """Return every field but the vector, with numbers and metadata decoded."""
         line: dict[str, Any] = {"id": self.id}
         line |= {name: text for name, text in self.fields.items() if name not in {"embedding", "encoding"}}
         for name in NUMBERS:
@@ -89,25 +89,25 @@ def _json(text: str) -> Any:  # noqa: ANN401 - metadata is whatever a producer s
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which results are wanted; what is not named does not matter."""
+    """Selects results; a criterion that is None matches everything."""
 
     status: str | None = None
     model: str | None = None
     app: str | None = None
 
     def takes(self, entry: ResultEntry) -> bool:
-        """Whether an entry is wanted."""
+        """True if an entry matches every criterion."""
         wanted = {"status": self.status, "model": self.model, "app": self.app}
         return all(value is None or entry.fields.get(name) == value for name, value in wanted.items())
 
 
 class Reader:
-    """Reads one result stream a page at a time.
+    """Reads one result stream, one page at a time.
 
     Args:
-        client: the server.
-        stream: the stream.
-        say: told when the server is away while following it.
+        client: the Redis client.
+        stream: the stream's name.
+        say: reports an unavailable server while following the stream.
     """
 
     def __init__(self, client: redis.Redis, stream: str, say: Callable[[str], None]) -> None:
@@ -116,12 +116,12 @@ class Reader:
         self._say = say
 
     def kept(self, after: str) -> Iterator[list[ResultEntry]]:
-        """What the stream holds at this moment."""
+        """Yield the current entries of the stream."""
         for page in pages(self._client, self._stream, after, newest(self._client, self._stream), PAGE):
             yield [ResultEntry.of(entry) for entry in page]
 
     def followed(self, after: str) -> Iterator[list[ResultEntry]]:
-        """What the stream holds, and what will be added, for ever; outlives a server that is away."""
+        """Yield current and future entries, without end; survives an unavailable server."""
         while True:
             page = self._read(after)
             if page:

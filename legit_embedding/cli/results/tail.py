@@ -1,4 +1,4 @@
-"""``legit-embedding tail``: results as a consumer reads them."""
+"""``legit-embedding tail``: read results and decode their vectors."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def tail(  # noqa: PLR0913 - one argument an option
     parquet: Path | None,
     force: bool,
 ) -> None:
-    """Read a result stream: as JSON lines, to an array on disk, or to Parquet.
+    """Read a result stream as JSON lines, or export it to a NumPy array or a Parquet file.
 
-    Reading takes nothing away. Every line has its "id" and the keys of the result entry, as far as it has them:
+    Reading removes nothing. Every line has its "id" and those of the result entry's keys that are set:
     "task_id", "status", "kind", "model", "dim", "embedding" (a list of numbers; with --vectors base64 text, and
     "encoding"), "error", "detail", "app", "metadata" (an object), "source", "worker", "prep_ms", "queue_ms",
-    "compute_ms", "truncated" and "repaired" (booleans). A vector that cannot be read is null, and a line on standard
-    error says why.
+    "compute_ms", "truncated" and "repaired" (booleans). A vector that cannot be decoded is null, and a line on
+    standard error says why.
 
-    To go on where an earlier call ended, give the last "id" to --from.
+    To continue where an earlier call ended, pass its last "id" to --from.
     """
     if npy and parquet:
         message = "either --npy or --parquet"
@@ -115,7 +115,7 @@ def _output(npy: Path | None, parquet: Path | None, vectors: Vectors, *, force: 
 
 @contextmanager
 def _closing(output: Output) -> Iterator[Output]:
-    """Finish the output also when something went wrong, and say what it holds."""
+    """Close the output, after an error too, and print its closing message."""
     try:
         yield output
     finally:
@@ -125,7 +125,7 @@ def _closing(output: Output) -> Iterator[Output]:
 
 
 def _limited(pages: Iterator[list[ResultEntry]], wanted: Filter, limit: int | None) -> Iterator[list[ResultEntry]]:
-    """The wanted results, and not more of them than the limit; pages may come out empty."""
+    """Yield the wanted results up to the limit; pages may be empty."""
     found = 0
     for page in pages:
         taken = list(islice(filter(wanted.takes, page), None if limit is None else limit - found))

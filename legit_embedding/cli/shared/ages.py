@@ -1,4 +1,4 @@
-"""Lengths of time on the command line."""
+"""Durations on the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LENGTH = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h|d)")
 
 
 def age(text: str) -> float:
-    """A length of time like ``90s``, ``30min``, ``1h`` or ``2d``, in seconds."""
+    """Parse a duration like ``90s``, ``30min``, ``1h`` or ``2d`` into seconds."""
     match = _LENGTH.fullmatch(text.strip())
     if match is None:
         message = f"{text!r} is not a length of time like 90s, 30min, 1h or 2d"

@@ -1,4 +1,4 @@
-"""A connection to the Redis server of the settings."""
+"""Connection to the configured Redis server."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 BLOCK_MS = 1000
-"""How long a blocking read waits: well below the timeout."""
+"""Duration of a blocking read, well below the timeout."""
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[redis.Redis]:
-    """A client that has reached the server once.
+    """Open a client that has reached the server once.
 
     Raises:
-        RedisError: the server is away or refuses us.
+        RedisError: the server is unavailable or refuses the connection.
     """
     with client(settings) as reached:
         reached.ping()
@@ -32,5 +32,5 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def client(settings: Settings) -> redis.Redis:
-    """A client that has not connected yet. Nothing is tried again behind the caller's back."""
+    """Create a client without connecting. It retries nothing on its own."""
     return make_client(settings.redis, TIMEOUT_S, least_timeout_s=2 * BLOCK_MS / 1000)

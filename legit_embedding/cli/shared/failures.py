@@ -1,4 +1,4 @@
-"""Which errors are the operator's to mend, and how they are told."""
+"""Messages for errors that the operator can fix."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from legit_embedding.errors import ConfigError, in_one_line
 
 
 def one_line(error: BaseException) -> str:
-    """An error in one line; some have nothing to say but their name."""
+    """Format an error as one line; an error without a message is shown by its name."""
     return in_one_line(error, named=False)
 
 
 def reason(error: Exception) -> str | None:
-    """One line for a person; None for an error that is a bug here, or that click handles better."""
+    """Describe an error in one line; None for a bug of this program, or an error that click handles better."""
     if isinstance(error, ConfigError):
         return one_line(error)
     if isinstance(error, RedisError):

@@ -1,4 +1,4 @@
-"""A group of commands that are imported only when they are called."""
+"""Click group that imports its commands only when they are called."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class LazyCommand(NamedTuple):
     """A command that is not imported yet."""
 
     module: str
-    """The module that holds it, under its own name with ``_`` for ``-``."""
+    """Its module; the command's attribute there is its own name with ``_`` for ``-``."""
     help: str
-    """Its line in the group's help, which therefore imports no command."""
+    """Its line in the group's help, which is printed without importing any command."""
 
 
 class LazyGroup(click.Group):
@@ -25,7 +25,7 @@ class LazyGroup(click.Group):
 
     Args:
         lazy_commands: the commands by name.
-        options: what a click group takes.
+        options: passed to ``click.Group``.
     """
 
     def __init__(self, *, lazy_commands: Mapping[str, LazyCommand], **options: Any) -> None:  # noqa: ANN401
@@ -33,7 +33,7 @@ class LazyGroup(click.Group):
         self._lazy_commands = lazy_commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
-        """The names, in the order of their registration."""
+        """Return the names in order of registration."""
         return list(self._lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.help) for name, command in self._lazy_commands.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's interface
-        """Run the command; what an operator can mend ends it with one line, not with a traceback."""
+        """Run the command; an error that the operator can fix ends it with one line instead of a traceback."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

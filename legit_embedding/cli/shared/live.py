@@ -1,4 +1,4 @@
-"""Looking again and again, until Ctrl-C."""
+"""Live views that refresh until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PASSING = (RedisConnectionError, RedisTimeoutError, ResponseError)
-"""What a live view outlives: a server that is away, loading or failing over."""
+"""Errors that a live view survives: the server is unavailable, loading or failing over."""
 
 
 def keep_watching(
     look: Callable[[], Any], interval: float, board: Callable[[Any, str], RenderableType], *, as_json: bool
 ) -> None:
-    """Show what each look finds, in place or as a line of JSON; the first look must work.
+    """Show each look's result, in place or as a line of JSON; errors of the first look propagate.
 
     Args:
-        look: gives a dataclass instance.
+        look: returns a dataclass instance.
         interval: seconds between two looks.
-        board: lays out what a look has found, with a line on what is in the way of a newer one.
-        as_json: print JSON, and what is in the way on standard error.
+        board: lays out a look's result, with a line about the error that prevents a newer one, if any.
+        as_json: print JSON, and errors on standard error.
     """
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         found, trouble = look(), ""

@@ -1,4 +1,4 @@
-"""What a person sees: consoles, tables, and numbers with their units."""
+"""Output for people: consoles, tables, and numbers with units."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is: what tasks carry is never taken for markup."""
+    """Create a console that prints text verbatim: the contents of tasks are never interpreted as markup."""
     made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPED_WIDTH
@@ -30,7 +30,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()) -> Group:
-    """A titled table whose cells are made fit to print; the columns named in `right` hold numbers."""
+    """Create a titled table with escaped cells; the columns named in `right` are right-aligned."""
     numbers = set(right)
     made = Table()
     for column in columns:
@@ -42,14 +42,14 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], 
 
 
 def printable(text: str) -> str:
-    """Text with its control characters spelt out, so that no task can talk to the terminal."""
+    """Escape the control characters in a text, so that no task can send any to the terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def value(content: str, *, full: bool) -> Text:
-    """What a field carries, over as many lines as it takes: JSON is laid out, and what is long is cut unless `full`."""
+    """Format a field's value over as many lines as needed: JSON is indented, long values are cut unless `full`."""
     lines = [printable(line) for line in _laid_out(content).splitlines()]
     if not full:
         rest = len(lines) - MOST_LINES
@@ -71,17 +71,17 @@ def _cut(line: str) -> str:
 
 
 def print_json(message: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """One line of JSON on standard output."""
+    """Print one line of JSON on standard output."""
     click.echo(json.dumps(message))
 
 
 def say(line: str) -> None:
-    """One line on standard error, beside whatever standard output carries."""
+    """Print one line on standard error, apart from the data on standard output."""
     click.echo(printable(line), err=True)
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time in its two largest units."""
+    """Format a duration in its two largest units."""
     if seconds is None:
         return UNKNOWN
     rest = round(seconds)
@@ -96,22 +96,22 @@ def duration(seconds: float | None) -> str:
 
 
 def count(number: int | None) -> str:
-    """A whole number with its thousands apart."""
+    """Format an integer with thousands separators."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """A number of things."""
+    """Format a number with its noun in the singular or plural."""
     return f"{count(number)} {one if number == 1 else many}"
 
 
 def rate(per_second: float | None) -> str:
-    """How many a second."""
+    """Format a rate per second."""
     return UNKNOWN if per_second is None else f"{per_second:,.1f}/s"
 
 
 def size(number: int) -> str:
-    """A number of bytes."""
+    """Format a number of bytes."""
     value = float(number)
     for unit in ("B", "kB", "MB"):
         if value < 1000:  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""``legit-embedding streams``: how the streams stand."""
+"""``legit-embedding streams``: backlog, rates and consumers of the streams."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 @click.option("--watch", is_flag=True, help="Go on looking until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
 def streams(more: tuple[str, ...], interval: float, watch: bool, as_json: bool) -> None:
-    """Show how long the streams are, who works on them, and when they will be empty.
+    """Show the length of the streams, their consumers, and the estimated time until they are empty.
 
-    Shown are the task stream, the dead letter, and the result streams that the settings name (the default, the routes,
-    and reply_to_allow where it has no wildcard); add others with --results.
+    It covers the task stream, the dead letter, and the result streams named in the settings (the default, the routes,
+    and the entries of reply_to_allow without a wildcard). Add others with --results.
 
     \b
     --json prints
@@ -47,8 +47,8 @@ def streams(more: tuple[str, ...], interval: float, watch: bool, as_json: bool) 
                  "empty_in_s", "consumers": [{"name", "pending", "idle_s"}]},
        "dead_letter": {"stream", "length", "added", "per_s", "oldest_age_s", "newest_age_s"},
        "results": [the same keys as dead_letter]}
-    "at" is the server's clock. What is not known is null: rates before the second look; "empty_in_s" also where the
-    stream would never be empty at these rates. "lag" counts entries not read, "pending" those read and not finished.
+    "at" is the server's clock. Unknown values are null: rates before the second look, and "empty_in_s" also if the
+    stream would never be empty at these rates. "lag" counts unread entries, "pending" those read but not finished.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
     names = result_streams(settings.streams, more)

@@ -1,9 +1,9 @@
--- What an operator asks about one stream at one moment, without fetching what its entries carry.
+-- State of one stream at one moment, without fetching the contents of its entries.
 --
--- KEYS: the stream. ARGV: its consumer group, or nothing.
+-- KEYS: the stream. ARGV: its consumer group (optional).
 --
--- Returns JSON: now (seconds), length, and where the stream exists: added, oldest, newest; where the group exists:
--- group = {lag, pending, waiting (the first entry not yet read), unfinished (the first pending one), consumers}.
+-- Returns JSON: now (seconds), length; if the stream exists: added, oldest, newest; if the group exists:
+-- group = {lag, pending, waiting (the first unread entry), unfinished (the first pending one), consumers}.
 
 local stream, group = KEYS[1], ARGV[1]
 

@@ -1,4 +1,4 @@
-"""One look at the streams."""
+"""Snapshot of the streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Consumer:
     name: str
     pending: int
     idle_s: float
-    """Since it last asked the server for anything."""
+    """Seconds since its last interaction with the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Group:
     name: str
     pending: int
     lag: int | None
-    """Entries that nobody has read; None where the server cannot tell."""
+    """Unread entries; None if the server cannot tell."""
     oldest: str | None
-    """The first entry that is not finished."""
+    """The id of the first unfinished entry."""
     consumers: tuple[Consumer, ...]
 
 
@@ -48,23 +48,23 @@ class Look:
 
     stream: str
     at: float
-    """The server's clock, unix seconds."""
+    """The server's clock, in Unix seconds."""
     length: int
     added: int | None
-    """Entries ever added; None where the server does not count."""
+    """Entries ever added; None if the server does not count them."""
     oldest: str | None
     newest: str | None
     group: Group | None = None
 
     @property
     def backlog(self) -> int | None:
-        """Entries that are not finished, read or not."""
+        """Return the number of unfinished entries, read or unread."""
         if self.group is None:
             return self.length
         return None if self.group.lag is None else self.group.lag + self.group.pending
 
     def age(self, entry_id: str | None) -> float | None:
-        """How long ago an entry was added."""
+        """Return the age of an entry in seconds."""
         return age(entry_id, self.at)
 
 
@@ -78,7 +78,7 @@ class Glance:
 
 
 def glance(client: redis.Redis, config: StreamConfig, results: Sequence[str]) -> Glance:
-    """Look at every stream in one round trip."""
+    """Take a snapshot of every stream in one round trip."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.eval(SCRIPT, 1, config.tasks, config.group)
         for stream in (config.dead_letter, *results):
@@ -93,7 +93,7 @@ def glance(client: redis.Redis, config: StreamConfig, results: Sequence[str]) ->
 
 
 def result_streams(config: StreamConfig, more: Sequence[str] = ()) -> list[str]:
-    """The result streams that the settings name; those that only match a pattern of the allow-list are not known."""
+    """Return the result streams named in the settings; those that only match an allow-list pattern are unknown."""
     literal = [pattern for pattern in config.reply_to_allow if not set(pattern) & set("*?[")]
     return list(dict.fromkeys([config.results, *config.routes.values(), *literal, *more]))
 
@@ -117,7 +117,7 @@ def _group(config: StreamConfig, reply: dict[str, Any]) -> Group | None:
         return None
     lag = _number(state.get("lag"))
     if lag is None and config.delete_on_ack:
-        # What is finished is deleted, so the stream holds only what is pending and what is not read.
+        # Finished entries are deleted, so the stream holds only pending and unread ones.
         lag = max(0, reply["length"] - state["pending"])
     unfinished = [entry for entry in (state.get("waiting"), state.get("unfinished")) if entry]
     consumers = [Consumer(each["name"], each["pending"], each["idle_ms"] / 1000) for each in state["consumers"]]
@@ -131,5 +131,5 @@ def _group(config: StreamConfig, reply: dict[str, Any]) -> Group | None:
 
 
 def _number(value: object) -> int | None:
-    """Lua has no null: what a server does not know is false or missing."""
+    """Convert a number from Lua, which has no null: an unknown value is false or missing."""
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""What two looks at the streams say: how much there is, how fast it moves, and when it will be done."""
+"""Backlog, rates and estimated completion, from successive snapshots of the streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WINDOW_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """The task stream; the field names are the keys of ``--json``."""
+    """Report on the task stream; the field names are the keys of ``--json``."""
 
     stream: str
     length: int
@@ -30,7 +30,7 @@ class TaskReport:
 
 @dataclass(frozen=True, slots=True)
 class StreamReport:
-    """A result stream, or the dead letter."""
+    """Report on a result stream or the dead letter."""
 
     stream: str
     length: int
@@ -42,19 +42,19 @@ class StreamReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All streams of one server."""
+    """Report on all streams of one server."""
 
     server: str
     at: float
     measured_s: float
-    """Over how long the rates were measured; 0: not at all, so they are null."""
+    """Period over which the rates were measured; 0 means not yet, and they are null."""
     tasks: TaskReport
     dead_letter: StreamReport
     results: tuple[StreamReport, ...]
 
 
 class Meter:
-    """Reports on each look, with rates over the last half minute of looks.
+    """Makes a report from each snapshot, with rates over the snapshots of the last half minute.
 
     Args:
         server: the server's public address.
@@ -65,7 +65,7 @@ class Meter:
         self._looks: deque[Glance] = deque()
 
     def report(self, now: Glance) -> Report:
-        """Take a look in, and say what it means beside the earlier ones."""
+        """Add a snapshot, and report on it with rates from the earlier ones."""
         self._looks.append(now)
         while now.tasks.at - self._looks[0].tasks.at > WINDOW_S and len(self._looks) > 2:  # noqa: PLR2004
             self._looks.popleft()
@@ -110,20 +110,20 @@ def _stream(before: Look, now: Look) -> StreamReport:
 
 
 def _done(look: Look) -> int | None:
-    """How many entries were ever finished."""
+    """Return the number of entries ever finished; None if unknown."""
     return None if look.added is None or look.backlog is None else look.added - look.backlog
 
 
 def _per_second(before: Look, now: Look, first: int | None, last: int | None) -> float | None:
     seconds = now.at - before.at
     if first is None or last is None or seconds <= 0 or last < first:
-        # A counter that went back belongs to a stream that was made anew.
+        # A counter that decreased belongs to a recreated stream.
         return None
     return round((last - first) / seconds, 3)
 
 
 def _empty_in(backlog: int | None, arrivals: float | None, finished: float | None) -> float | None:
-    """Seconds until nothing is left, at these rates; None where that is never, or not known."""
+    """Seconds until the backlog is empty at these rates; None if that is never or unknown."""
     if backlog == 0:
         return 0.0
     if backlog is None or arrivals is None or finished is None or finished <= arrivals:

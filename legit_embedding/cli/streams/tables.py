@@ -1,4 +1,4 @@
-"""A report as tables."""
+"""Tables of a report on the streams."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def board(report: Report, note: str = "") -> RenderableType:
-    """Everything that a report says.
+    """Lay out a report as tables.
 
     Args:
-        report: what to show.
-        note: a line below it.
+        report: the report to show.
+        note: a line below the tables.
     """
     parts: list[RenderableType] = [_tasks(report.tasks, report.server), _consumers(report.tasks), _others(report)]
     if note:

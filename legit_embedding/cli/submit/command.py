@@ -1,4 +1,4 @@
-"""``legit-embedding submit``: tasks from files into the task stream."""
+"""``legit-embedding submit``: send tasks from files to the task stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class StoppedError(click.ClickException):
-    """It ended early; says how far it came."""
+    """The submission ended early; the message says how far it got."""
 
     def __init__(self, why: str, progress: Progress) -> None:
         done = f"{counted(progress.sent, 'task', 'tasks')} sent"
@@ -35,7 +35,7 @@ class StoppedError(click.ClickException):
 
 
 class CancelledError(StoppedError):
-    """A person ended it."""
+    """The user interrupted the submission."""
 
     exit_code = 130
 
@@ -71,13 +71,14 @@ def submit(  # noqa: PLR0913 - one argument an option
     skip: int,
     as_json: bool,
 ) -> None:
-    """Put tasks into the task stream.
+    """Send tasks to the task stream.
 
-    SOURCE is a JSONL file with a task object a line, - for standard input, or a folder of images (searched through, in
-    alphabetical order; each image's task id is its path below the folder). A file is checked to its end before its
-    first task is sent; standard input is checked line by line. A task without a task_id is known by its entry's id.
+    SOURCE is a JSONL file with one task object per line, - for standard input, or a folder of images (searched
+    recursively, in alphabetical order; each image's task id is its path below the folder). A file is checked to its
+    end before its first task is sent; standard input is checked line by line. A task without a task_id is identified
+    by its entry's id.
 
-    When it ends early it says how far it came, and which --skip goes on from there.
+    If it ends early, it reports how far it got and which --skip continues from there.
 
     --json prints {"stream", "sent", "left_out", "seconds", "per_s", "waited_s"}.
     """
@@ -97,7 +98,7 @@ def submit(  # noqa: PLR0913 - one argument an option
 
 @dataclass(slots=True)
 class _LeftOut:
-    """Tells of files that are left out, and counts them."""
+    """Reports and counts skipped files."""
 
     count: int = 0
 

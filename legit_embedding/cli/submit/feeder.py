@@ -1,4 +1,4 @@
-"""Puts tasks into the task stream, many a round trip, without letting the stream grow too long."""
+"""Sends tasks to the task stream, many per round trip, with backpressure from the stream's length."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One task on its way."""
+    """One task to send."""
 
     position: int
-    """Where it stands in its source, from 1: a line's number, or an image's."""
+    """Its position in the source, counted from 1: the number of a line or of an image."""
     payload: bytes
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far it has come."""
+    """Progress of a submission."""
 
     sent: int = 0
     position: int = 0
-    """Everything up to here is confirmed."""
+    """Everything up to this position is confirmed."""
     uncertain: int = 0
-    """Tasks on their way: after a broken connection, nobody knows whether they arrived. All of them or none."""
+    """Tasks in flight: after a broken connection it is unknown whether they arrived. All of them did, or none."""
     waited_s: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self.began
 
     @property
     def per_s(self) -> float:
-        """Tasks a second, waiting included."""
+        """Tasks per second, including the time spent waiting."""
         return self.sent / max(self.seconds, 1e-6)
 
 
 class Feeder:
-    """Sends items, and waits while the stream is too long.
+    """Sends items, and waits while the stream is at its length limit.
 
     Args:
-        client: the server.
+        client: the Redis client.
         stream: the task stream.
-        max_length: how many entries the stream may hold.
-        progress: kept up to date.
-        on_change: told after each batch, and while it waits (with the stream's length then, otherwise None).
+        max_length: most entries that the stream may hold.
+        progress: updated after each batch.
+        on_change: called with None after each batch, and with the stream's length while waiting.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Feeder:
         self._progress = progress
 
     def feed(self, items: Iterable[Item]) -> None:
-        """Send everything.
+        """Send all items.
 
         Raises:
-            RedisError: the progress says how far it came.
+            RedisError: the server failed; ``progress`` says how far it got.
         """
         batch: list[Item] = []
         size = 0
@@ -109,7 +109,7 @@ class Feeder:
         self._on_change(None)
 
     def _wait_for_room(self) -> int:
-        """How many entries the stream may still take; waits until it is one at least."""
+        """Wait until the stream has room, and return for how many entries (at least one)."""
         length = self._length if self._length is not None else self._measure()
         began = time.monotonic()
         while length >= self._max_length:

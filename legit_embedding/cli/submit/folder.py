@@ -1,4 +1,4 @@
-"""The images of a folder as tasks."""
+"""Tasks from the images of a folder."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ By = Literal["path", "content"]
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder and everything below it, in the same order every time; links to folders are not followed."""
+    """Folder of images, walked recursively in a stable order; links to folders are not followed."""
 
     root: Path
     by: By
-    """Whether a task names the file, which the worker must see too, or carries it."""
+    """A task either names the file, which the worker must be able to read, or contains it."""
     fields: Mapping[str, str]
-    """What every task says besides."""
+    """Further fields of every task."""
     max_bytes: int
-    """A larger file is left out: no worker would take it."""
+    """Larger files are skipped, because no worker would accept them."""
     leave_out: Callable[[str], None]
-    """Told of each file that is left out, and why."""
+    """Called with the reason for each skipped file."""
 
     def paths(self) -> Iterator[Path]:
-        """The image files, by their suffix."""
+        """Yield the image files, recognised by suffix."""
         for folder, below, names in os.walk(self.root, onerror=lambda error: self.leave_out(str(error))):
             below.sort()
             for name in sorted(names):
@@ -44,7 +44,7 @@ class Folder:
                     yield Path(folder, name)
 
     def tasks(self, skip: int = 0) -> Iterator[Item]:
-        """A task for each image, whose id is the path below the folder; the first `skip` are passed over."""
+        """Yield one task per image after the first `skip`; its id is the image's path below the folder."""
         for number, path in enumerate(self.paths(), start=1):
             if number > skip:
                 payload = self._payload(path)
@@ -71,7 +71,7 @@ class Folder:
 
 
 def warn_of_roots(root: Path, image_roots: tuple[Path, ...], say: Callable[[str], None]) -> None:
-    """Say so when these settings do not let a worker read the folder."""
+    """Warn if a worker with these settings may not read the folder."""
     absolute = root.resolve()
     if not any(absolute.is_relative_to(allowed.resolve()) for allowed in image_roots):
         say(f"warning: {absolute} is under none of image_roots; a worker with these settings will refuse it")

@@ -1,4 +1,4 @@
-"""Task objects in a file, one a line."""
+"""Tasks from a JSONL file."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _STAND_IN = {"task_id": "-"}
-"""In a stream the entry's id stands in for a missing task id."""
+"""For validation only: in a stream the entry's id replaces a missing task id."""
 
 
 class BadLineError(click.ClickException):
-    """A line that is no task object."""
+    """A line is not a valid task object."""
 
     def __init__(self, name: str, number: int, why: str) -> None:
         super().__init__(f"{name}, line {number}: {why}")
 
 
 def tasks(lines: Iterable[bytes], name: str, defaults: Mapping[str, str], skip: int = 0) -> Iterator[Item]:
-    """The tasks of a JSONL file; blank lines are passed over.
+    """Yield the tasks of a JSONL file, ignoring blank lines.
 
     Args:
         lines: the file's lines.
-        name: what to call the file in an error.
-        defaults: fields for tasks that do not have them.
-        skip: how many lines to leave out at the start.
+        name: the file's name in error messages.
+        defaults: values for fields that a task does not set.
+        skip: number of lines to skip at the start.
 
     Raises:
-        BadLineError: a line is not what a worker would take.
+        BadLineError: a line is not a task that a worker would accept.
     """
     for number, line in enumerate(lines, start=1):
         if number > skip and line.strip():
@@ -47,7 +47,7 @@ def tasks(lines: Iterable[bytes], name: str, defaults: Mapping[str, str], skip: 
 
 
 def _payload(line: bytes, defaults: Mapping[str, str]) -> bytes:
-    """Check one line, and write it as the payload of an entry."""
+    """Validate one line and encode it as an entry's payload."""
     task = _parse(line)
     task |= {name: value for name, value in defaults.items() if task.get(name) is None}
     TaskObject.parse(_STAND_IN | task)
@@ -55,7 +55,7 @@ def _payload(line: bytes, defaults: Mapping[str, str]) -> bytes:
 
 
 def encode(task: Mapping[str, Any]) -> bytes:
-    """A task object as an entry's payload."""
+    """Encode a task object as an entry's payload."""
     return json.dumps(task, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -1,4 +1,4 @@
-"""What ``submit`` shows while it works: a bar on a terminal, a line now and then elsewhere."""
+"""Progress display of ``submit``: a bar on a terminal, a log line otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shown(total: int | None, progress: Progress) -> Iterator[OnChange]:
     """Show the progress on standard error.
 
     Yields:
-        What is to be called after each batch (with None), and while it waits (with the stream's length).
+        A callback to call with None after each batch, and with the stream's length while waiting.
     """
     screen = console(stderr=True)
     if screen.is_terminal:
@@ -54,7 +54,7 @@ def _bar(screen: Console, total: int | None, progress: Progress) -> Iterator[OnC
 
 
 class _Log:
-    """Says once that it waits: a queue of workers keeps the stream at its limit for most of the time."""
+    """Reports the first wait only: while workers drain the stream, it stays at its limit most of the time."""
 
     def __init__(self) -> None:
         self._said = False

@@ -1,4 +1,4 @@
-"""Where ``submit`` takes its tasks from."""
+"""Sources of the tasks that ``submit`` sends."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says about the tasks."""
+    """Command-line options for the tasks."""
 
     fields: Mapping[str, str]
-    """For tasks that do not have them."""
+    """Values for fields that a task does not set."""
     by: By | None
     skip: int
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Tasks, ready to be sent."""
+    """Validated tasks to send."""
 
     items: Iterator[Item]
     total: int | None
-    """How many there will be, as far as that is known."""
+    """Number of tasks, or None if unknown."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def open_source(path: Path, options: Options, settings: Settings, leave_out: Cal
     """Open a folder, a file (which is checked to its end first), or standard input.
 
     Raises:
-        BadLineError: a line of the file is no task.
+        BadLineError: a line of the file is not a valid task.
     """
     if path.is_dir():
         yield _folder(path, options, settings, leave_out)
@@ -65,7 +65,7 @@ def open_source(path: Path, options: Options, settings: Settings, leave_out: Cal
 
 
 def _check(path: Path, options: Options) -> int:
-    """Read the whole file, so that a bad line stops it before the first task is sent; returns how many tasks it has."""
+    """Validate the whole file, so that a bad line is found before any task is sent; return the number of tasks."""
     with path.open("rb") as file:
         return sum(1 for _ in tasks(file, str(path), options.fields, options.skip))
 

@@ -1,1 +1,1 @@
-"""The commands that look at workers: ``top``, ``health`` and ``plan``."""
+"""Commands about workers: ``top``, ``health``, ``plan`` and ``devices``."""

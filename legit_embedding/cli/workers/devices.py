@@ -1,4 +1,4 @@
-"""``legit-embedding devices``: the GPUs of this host, and the command for a worker on each."""
+"""``legit-embedding devices``: the GPUs of this host, and the command that starts a worker on each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def devices(as_json: bool) -> None:
     r"""List the GPUs of this host, and print the command that starts a worker on each.
 
-    One worker a GPU: it sees no other, keeps to its part of the cores beside it, and is named after it.
+    Each worker sees only its own GPU, is pinned to its share of the CPU cores near that GPU, and is named after it.
 
     \b
     --json prints [{"index", "uuid", "name", "node", "cpus", "command"}, …]

@@ -1,4 +1,4 @@
-"""One look at the workers, as they show themselves in Redis."""
+"""Snapshot of the workers from their state in Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One worker at its last heartbeat; the field names are the keys of ``--json``."""
+    """State of one worker at its last heartbeat; the field names are the keys of ``--json``."""
 
     worker: str
     state: str
@@ -36,17 +36,17 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All the workers of one server."""
+    """All workers of one server."""
 
     at: float
-    """The server's clock, Unix seconds."""
+    """The server's clock, in Unix seconds."""
     workers: tuple[Shown, ...]
     lost: tuple[str, ...]
-    """Those that showed themselves within a day, and have stopped without leaving."""
+    """Workers that were seen within the last day and have died without signing off."""
 
 
 def look(client: redis.Redis) -> Fleet:
-    """Look at every worker."""
+    """Read the state of every worker."""
     seconds, microseconds = client.time()
     at = seconds + microseconds / 1e6
     beats = cast("list[tuple[bytes, float]]", client.zrange(keys.WORKERS, 0, -1, withscores=True))

@@ -1,4 +1,4 @@
-"""``legit-embedding health``: whether a worker does its work, for a person or a container's probe."""
+"""``legit-embedding health``: worker health check, for people and container probes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from legit_embedding.config import load_settings
 from legit_embedding.telemetry.identity import identity
 
 NODENAME_VARIABLE = "CELERY_WORKER_HOSTNAME"
-"""Where ``celery worker`` finds its ``-n`` too."""
+"""Environment variable that ``celery worker`` reads for ``-n`` too."""
 
 
 @click.command("health")
 @click.option("--worker", metavar="NAME", help="The worker's identity; by default that of a worker of this host.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, one object.")
 def health(worker: str | None, as_json: bool) -> None:
-    """Say whether a worker is well: exit code 0 if it is, 1 if not.
+    """Check the health of a worker: exit code 0 if it is healthy, 1 if not.
 
-    A worker shows itself in Redis every few seconds. It is well when it did so lately, has loaded its models, and found
-    nothing wrong: the device loop turns, results can be written, the task stream can be read, no model fails.
+    A worker publishes its state in Redis every few seconds. It is healthy if it did so recently, has loaded its models
+    and has found no problem: the device loop makes progress, results can be written, the task stream can be read, and
+    no model fails.
     Without --worker the name is LEGIT_WORKER_ID, or else CELERY_WORKER_HOSTNAME, or else the node name that a worker
     without -n has on this host.
 
     \b
     --json prints
       {"worker", "healthy", "state", "problem"}
-    "state" is starting, running, unhealthy or stopping, and null where no such worker has shown itself lately.
+    "state" is starting, running, unhealthy or stopping, or null if no such worker has been seen recently.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
     name = worker or identity(settings, host_format(default_nodename(os.environ.get(NODENAME_VARIABLE))))

@@ -1,4 +1,4 @@
-"""``legit-embedding plan``: how large the batches will be."""
+"""``legit-embedding plan``: measured batch sizes of the models."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MEGABYTE = 1024 * 1024
 @click.command("plan")
 @click.option("--json", "as_json", is_flag=True, help="JSON: one object by model.")
 def plan(as_json: bool) -> None:
-    r"""Load the models, measure them on the device, and show how large their batches may be.
+    r"""Load the models, measure them on the device, and show their largest batches.
 
-    No worker is started, and Redis is not needed. A cost is one image, or one padded token.
+    No worker is started, and Redis is not needed. Costs are in images or padded tokens.
 
     \b
     --json prints
@@ -49,7 +49,7 @@ def plan(as_json: bool) -> None:
 
 
 def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
-    """Measure every configured model, as a worker does at its start, and each one's knee on a CPU too.
+    """Measure every configured model as a worker does at startup, but its knee on a CPU too.
 
     Raises:
         ConfigError: a model or the device cannot be used.
@@ -70,7 +70,7 @@ def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
 
 
 def table(plans: dict[str, Plan], towers: dict[str, Tower]) -> Table:
-    """The plans for people."""
+    """Lay out the plans as a table."""
     from rich.table import Table
 
     shown = Table(title="Batches", caption=_where(plans))

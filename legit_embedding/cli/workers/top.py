@@ -1,4 +1,4 @@
-"""``legit-embedding top``: the workers at work."""
+"""``legit-embedding top``: live view of the workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STYLES = {"running": "green", "starting": "yellow", "stopping": "yellow", "unhea
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything at one moment; the field names are the keys of ``--json``."""
+    """State of all workers at one moment; the field names are the keys of ``--json``."""
 
     server: str
     at: float
@@ -52,10 +52,10 @@ class Scene:
 @click.option("--once", is_flag=True, help="One look, not a live view.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
 def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
-    """Show the workers at work, until Ctrl-C: how fast, how full, and when all is done.
+    """Show a live view of the workers until Ctrl-C: throughput, queue depths, and the estimated time to completion.
 
-    The figures are what the workers publish every few seconds. Tasks that wait are those of the task stream that nobody
-    has read, and those of the Celery queues where redis_url is the broker too.
+    The workers publish these figures every few seconds. Waiting tasks are the unread entries of the task stream and,
+    if redis_url is the broker too, the messages in the Celery queues.
 
     \b
     --json prints
@@ -65,7 +65,7 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
                     "vram_free_bytes", "version",
                     "models": {NAME: {"waiting", "items", "items_per_s", "batch_size_avg", "batch_fill",
                                       "padding_waste", "device_share"}}}]}
-    "empty_in_s" is null while nothing is embedded. "lost" are workers that have stopped without leaving.
+    "empty_in_s" is null while nothing is embedded. "lost" lists workers that have died without signing off.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
     with connected(settings) as client:
@@ -103,11 +103,11 @@ def _only(fleet: Fleet, names: Collection[str]) -> Fleet:
 
 
 def board(scene: Scene, note: str = "") -> RenderableType:
-    """A scene as tables.
+    """Lay out a scene as tables.
 
     Args:
-        scene: what to show.
-        note: a line below it.
+        scene: the scene to show.
+        note: a line below the tables.
     """
     done = "never at this rate" if scene.empty_in_s is None else f"in {duration(scene.empty_in_s)}"
     totals = f"{count(scene.waiting)} waiting, {count(scene.in_flight)} in flight, all done {done}"
