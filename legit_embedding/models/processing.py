@@ -67,7 +67,7 @@ class ProcessorTransform:
         return self.read(data, max_pixels)[0]
 
     def read(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
-        """Decode and transform one image file to uint8 ``[3, H, W]``, RGB; also return True if missing rows were completed.
+        """Decode and transform one image file to uint8 ``[3, H, W]``, RGB; the flag is True if it lacked its last rows.
 
         Raises:
             TaskError: ``undecodable``, or ``too_large`` beyond `max_pixels`.

@@ -34,8 +34,8 @@ class ImageRecipe:
     """Decodes and transforms images for one model.
 
     Args:
-        transform: converts a file's bytes, given the maximum number of pixels, to uint8 ``[3, H, W]`` and a flag that is
-            True if the image was damaged and has been completed.
+        transform: converts a file's bytes, given the maximum number of pixels, to uint8 ``[3, H, W]`` and a flag that
+            is True if the image was damaged and has been completed.
         size: the model's ``(H, W)``.
     """
 
@@ -90,12 +90,12 @@ class Filling(NamedTuple):
 class TextRecipe:
     """Tokenises texts for one model.
 
-    Texts are truncated to the limit here, between their special tokens, exactly as the tokenizer's own truncation would.
+    Texts are cut to the limit here, between their special tokens, exactly as the tokenizer's own truncation would.
 
     Tokenising takes time and memory in proportion to the text, but a model reads only the first few hundred tokens. So
-    only a prefix of the text is tokenised, and it is enlarged until it yields the limit plus a margin of tokens. Text
-    after the prefix can only change tokens near the prefix's end (a cut word, a merge, an accent), never those before
-    the margin, so the result equals that of the whole text. If even the longest allowed prefix yields too few tokens (a
+    only a part of the text is tokenised, and it is enlarged until it yields the limit plus a margin of tokens. The rest
+    of the text can only change tokens near the cut (a cut word, a merge, an accent), never those a whole margin away
+    from it, so the result equals that of the whole text. If even the longest allowed part yields too few tokens (a
     million spaces, one word of a million letters), the text is treated as cut there.
 
     Args:
@@ -199,7 +199,7 @@ class TextRecipe:
         return _legible(text[-size:] if self._keep_end else text[:size])
 
     def _enlarged(self, text: str, part: int, ids: list[int]) -> tuple[list[int], bool]:
-        """Enlarge the prefix as needed. Returns the ids, and True if even the longest prefix was too short."""
+        """Enlarge the part as needed. Returns the ids, and True if even the longest part was too short."""
         while len(ids) < self._enough and part < min(len(text), LONGEST_PART):
             part *= GROWTH
             ids = self._encoder([self._part(text, part)])[0]

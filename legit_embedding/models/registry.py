@@ -1,4 +1,4 @@
-"""The models that the settings name, each made once and only when something needs it."""
+"""Registry of configured models, each created once, on first use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from legit_embedding.models.backend import Backend, Recipe
     from legit_embedding.models.config import Kind, ModelConfig
 
-# By path, so that this module costs a producer or the command line nothing: no torch, no model library.
+# Import paths rather than classes, so that producers and the command line import neither torch nor a model library.
 BACKENDS = {
     "open_clip": "legit_embedding.models.open_clip:OpenClipModel",
     "transformers": "legit_embedding.models.transformers:TransformersModel",
@@ -27,17 +27,17 @@ _PROTOCOL = ("recipe", "load", "collate", "forward", "samples")
 
 
 class Registry:
-    """The configured models by name; safe to use from many threads.
+    """Configured models by name. Thread-safe.
 
-    A model that serves both kinds has two towers, each of which is a queue of the engine: ``NAME (image)`` and
-    ``NAME (text)``. The queue of any other model has the model's name. A tower's backend is imported and made when it
-    is first asked for, once, with the other tower's: they share what they load.
+    A model that serves both kinds has two towers, each with its own engine queue: ``NAME (image)`` and ``NAME (text)``.
+    The queue of any other model has the model's name. A tower's backend is imported and created once, on first use,
+    together with the other tower's, because they share their files.
 
     Args:
         models: the settings of each model.
 
     Raises:
-        ConfigError: a ``backend`` that cannot be one, or a name that could be mistaken for another's queue.
+        ConfigError: a ``backend`` is malformed, or a name clashes with another model's queue.
     """
 
     def __init__(self, models: Mapping[str, ModelConfig]) -> None:
@@ -51,26 +51,26 @@ class Registry:
         self._lock = RLock()
 
     def __getitem__(self, queue: str) -> Backend:
-        """The backend of this queue.
+        """Return the backend of this queue.
 
         Raises:
-            KeyError: there is none.
-            ConfigError: its backend cannot be imported, or refuses the settings.
+            KeyError: there is no such queue.
+            ConfigError: the backend cannot be imported, or rejects the settings.
         """
         tower = self._towers[queue]
         if tower.backend is None:
             with self._lock:
                 if tower.backend is None:
                     self._make(tower.model)
-        assert tower.backend is not None  # noqa: S101 - made, or the error has been raised
+        assert tower.backend is not None  # noqa: S101 - created above, unless an error was raised
         return tower.backend
 
     def recipe(self, queue: str) -> Recipe:
-        """The CPU half of this queue's backend; the same object at every call.
+        """Return the recipe of this queue's backend, the same object on every call.
 
         Raises:
             KeyError: there is no such queue.
-            ConfigError: what the recipe reads is not there.
+            ConfigError: a file that the recipe reads is missing.
         """
         recipe = self._recipes.get(queue)
         if recipe is None:
@@ -80,31 +80,31 @@ class Registry:
         return recipe
 
     def names(self, kind: Kind | None = None) -> tuple[str, ...]:
-        """The models' names, in the settings' order; those that serve a kind, where one is given."""
+        """Return the models' names in configuration order, optionally only those that serve a kind."""
         return tuple(name for name, config in self._models.items() if kind is None or kind in config.serves)
 
     def queues(self) -> tuple[str, ...]:
-        """The names of all the towers' queues, in the settings' order."""
+        """Names of all towers' queues, in configuration order."""
         return tuple(self._towers)
 
     def tower(self, queue: str) -> Tower:
-        """The tower of this queue.
+        """Return the tower of this queue.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such queue.
         """
         return self._towers[queue]
 
     def backends(self) -> dict[str, Backend]:
-        """Every queue's backend.
+        """Return the backends by queue.
 
         Raises:
-            ConfigError: one cannot be made.
+            ConfigError: a backend cannot be created.
         """
         return {queue: self[queue] for queue in self._towers}
 
     def dim(self, model: str) -> int:
-        """The length of a model's vectors where a task names none; known once the model is loaded.
+        """Return a model's default vector length; known once the model is loaded.
 
         Raises:
             KeyError: there is no such model.
@@ -113,10 +113,10 @@ class Registry:
         return tower.config.dimensions or self[tower.queue].dim
 
     def resolve(self, model: str | None, kind: Kind) -> Tower:
-        """The tower for a task of this kind: of the model it names, or of the kind's default (or only) one.
+        """Return the tower for a task of this kind: of the named model, or of the default or only model for the kind.
 
         Raises:
-            TaskError: ``unknown_model``, with the names that would do.
+            TaskError: ``unknown_model``, with the valid names.
         """
         name = self._default(kind) if model is None else model
         config = self._models.get(name)
@@ -143,7 +143,7 @@ class Registry:
         return TaskError("unknown_model", f"{reason}; known {kind} models: {known}")
 
     def _make(self, name: str) -> None:
-        """Make the backends of a model's towers."""
+        """Create the backends of a model's towers."""
         towers = [tower for tower in self._towers.values() if tower.model == name]
         backend = self._imported(name)
         if callable(getattr(backend, "towers", None)):
@@ -156,12 +156,12 @@ class Registry:
         for tower in towers:
             tower.backend = made[tower.kind]
 
-    def _imported(self, name: str) -> Any:  # noqa: ANN401 - a class of anybody's
+    def _imported(self, name: str) -> Any:  # noqa: ANN401 - any user-supplied class
         config = self._models[name]
         module_name, _, attribute = self._paths[name].partition(":")
         try:
             backend = getattr(import_module(module_name), attribute)
-        except Exception as error:  # whatever the module does when it is imported is the operator's to know
+        except Exception as error:  # importing the module may raise anything; report it to the operator
             reason = f"cannot import {config.backend!r}: {in_one_line(error)}"
             raise misconfigured(name, "backend", reason) from error
         missing = [method for method in _PROTOCOL if not callable(getattr(backend, method, None))]

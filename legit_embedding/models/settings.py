@@ -1,4 +1,4 @@
-"""How a backend reads its part of the settings, and what it says about a part that does not fit."""
+"""Validation of backend-specific settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_REASON = 600
 
 
 class Options(BaseModel):
-    """The keywords under ``models.NAME.options`` that a backend takes: none, unless it derives its own."""
+    """Options of a backend under ``models.NAME.options``; none by default, backends subclass it to add their own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +24,7 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def misconfigured(model: str, field: str, reason: object) -> ConfigError:
-    """The error for one setting of one model, in one line."""
+    """Build the one-line error for a model's setting."""
     line = " ".join(str(reason).split())
     if len(line) > _LONGEST_REASON:
         line = f"{line[:_LONGEST_REASON]}..."
@@ -32,10 +32,10 @@ def misconfigured(model: str, field: str, reason: object) -> ConfigError:
 
 
 def read_options(model: str, config: ModelConfig, schema: type[OptionsT]) -> OptionsT:
-    """The model's options, validated.
+    """Validate and return the model's options.
 
     Raises:
-        ConfigError: an option that is unknown or does not fit.
+        ConfigError: an option is unknown or invalid.
     """
     try:
         return schema.model_validate(config.options)
@@ -46,10 +46,10 @@ def read_options(model: str, config: ModelConfig, schema: type[OptionsT]) -> Opt
 
 
 def require_kind(model: str, config: ModelConfig, kind: Kind) -> None:
-    """Refuse a model of the other kind.
+    """Check that the model serves exactly this kind.
 
     Raises:
-        ConfigError: the model is not to serve this kind, or not this kind alone.
+        ConfigError: the settings name another kind, or both.
     """
     if config.serves != (kind,):
         reason = f"the backend {config.backend!r} makes {kind} embeddings, so this must be {kind!r}"

@@ -1,4 +1,4 @@
-"""What sentence-transformers keeps beside a model's own files: its limit, pooling, prompts and further layers."""
+"""sentence-transformers' metadata in a model's files: length limit, pooling, prompts and additional layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MODES = {
     "weightedmean_tokens": "weightedmean",
     "mean_sqrt_len_tokens": "mean_sqrt_len",
 }
-# In the order in which the library joins them.
+# In the order in which the library concatenates them.
 _LEGACY_MODES = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 _LEGACY_PREFIX = "pooling_mode_"
 _LIBRARY = "sentence_transformers."
@@ -31,43 +31,43 @@ _FIRST, _POOLING = "Transformer", "Pooling"
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One of the steps that ``modules.json`` lists."""
+    """Entry of ``modules.json``."""
 
     type: str
-    """The class's name, with its package's where that is not sentence-transformers' own."""
+    """Class name, qualified with its package unless it is sentence-transformers' own."""
     path: str
-    """The folder of its files, within the model's."""
+    """Folder of its files, relative to the model's."""
     config: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The facts, as far as the model has them."""
+    """Metadata of one model, with defaults where the model has none."""
 
     max_tokens: int | None = None
-    """The length at which sentence-transformers cuts a text."""
+    """Length at which sentence-transformers truncates a text."""
     lower_case: bool = False
-    """Whether a text is put into lower case first, whatever the tokenizer does."""
+    """True if texts are lowercased first, regardless of the tokenizer."""
     pooling: tuple[str, ...] = ()
-    """Names of poolings, whose vectors are joined; nothing where nothing is said."""
+    """Names of poolings, whose vectors are concatenated; empty if unspecified."""
     pools_prompt: bool = True
-    """Whether the tokens of a prompt count in the pooling."""
+    """True if pooling includes a prompt's tokens."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
     first: str = _FIRST
-    """What makes vectors of tokens."""
+    """Type of the first module, which turns tokens into vectors."""
     layers: tuple[Module, ...] = ()
-    """What a vector passes through after the pooling, in order."""
+    """Layers applied to the vector after pooling, in order."""
     before_pooling: tuple[str, ...] = ()
-    """What the tokens' vectors pass through before the pooling."""
+    """Types of the modules applied to the token vectors before pooling."""
 
     @classmethod
     def read(cls, read: Read, model_type: str) -> Sidecar:
-        """Read a model's files; one that isn't there says nothing.
+        """Read a model's metadata files; any of them may be missing.
 
         Args:
-            read: the content of a JSON file of the model by its path; an empty object where there is none.
-            model_type: as transformers calls the architecture.
+            read: returns the content of one of the model's JSON files by path; an empty object if it is missing.
+            model_type: transformers' name for the architecture.
         """
         transformer = read("sentence_bert_config.json") or read(f"sentence_{model_type}_config.json")
         about = read("config_sentence_transformers.json")

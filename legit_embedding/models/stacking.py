@@ -1,4 +1,4 @@
-"""Batches put together where the device can fetch them."""
+"""Stacking of batches directly into the device's staging memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _thread = _Thread()
 
 @contextmanager
 def stacking_into(room: Room) -> Iterator[None]:
-    """Have this thread's `stack` write within the block to what `room` gives it for a shape and a type."""
+    """Make this thread's `stack` write to arrays that `room` provides for a shape and dtype, within the block."""
     before, _thread.room = _thread.room, room
     try:
         yield
@@ -34,7 +34,7 @@ def stacking_into(room: Room) -> Iterator[None]:
 
 
 def stack(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-    """As `numpy.stack`, on this thread alone, and straight into the device's memory for copies if it offers some."""
+    """Stack like `numpy.stack`, on this thread only, and into the device's staging memory if it provides any."""
     first = arrays[0]
     shape = (len(arrays), *first.shape)
     out = _thread.room(shape, first.dtype) if _thread.room is not None else np.empty(shape, first.dtype)

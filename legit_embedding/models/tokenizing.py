@@ -1,4 +1,4 @@
-"""The tokenising half of a transformers model."""
+"""Text recipes for transformers models."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from legit_embedding.models.checkpoint import Checkpoint
     from legit_embedding.models.encoders import Encoder
 
-# Where neither the model nor its tokenizer says how long a text may be. (A tokenizer that does not know says 10**30.)
+# Used if neither the model nor its tokenizer specifies a limit. (A tokenizer without one reports 10**30.)
 _USUAL_TOKENS = 512
 _SANE_TOKENS = 10**7
-# These count positions from the padding token's id + 1, so that their tables are so much longer than a text may be.
+# These number positions from the padding token's id + 1, so their tables exceed the maximum text length by that much.
 _OFFSET_POSITIONS = frozenset(
     {"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )
-# Their text towers have learned with every text filled up to the limit, and read the padding.
+# Text towers trained with every text padded to the limit, which therefore read the padding.
 _READ_PADDING = frozenset({"siglip", "siglip_text_model"})
 
 
 def make_recipe(checkpoint: Checkpoint) -> TextRecipe:
-    """Read the tokenizer and make the recipe.
+    """Read the tokenizer and create the recipe.
 
     Raises:
-        ConfigError: something is not there or does not fit.
+        ConfigError: a file is missing or does not fit.
     """
     config, name = checkpoint.config, checkpoint.name
     tokenizer: PreTrainedTokenizerBase = checkpoint.guarded(
@@ -70,10 +70,10 @@ def _encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
 
 
 def make_prompts(checkpoint: Checkpoint) -> Prompts:
-    """The settings' prompts, and the model's own beside them.
+    """Combine the settings' prompts with the model's own.
 
     Raises:
-        ConfigError: the default prompt is none of them.
+        ConfigError: the default prompt is not one of them.
     """
     config, sidecar = checkpoint.config, checkpoint.sidecar
     default = sidecar.default_prompt if config.default_prompt is None else config.default_prompt
@@ -84,7 +84,7 @@ def make_prompts(checkpoint: Checkpoint) -> Prompts:
 
 
 def _limit(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The longest text in tokens: the setting, or where sentence-transformers would cut."""
+    """Return the maximum text length in tokens: the setting, or sentence-transformers' limit."""
     positions = _positions(checkpoint.architecture.get_text_config())
     wanted = checkpoint.config.max_tokens
     if wanted is not None:
@@ -97,7 +97,7 @@ def _limit(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The number of token ids, all of which the model must know: one it does not would break the device."""
+    """Return the vocabulary size, after checking that the model has all ids: an unknown id would break the device."""
     rows = int(checkpoint.architecture.get_text_config().vocab_size)
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= rows:
@@ -106,7 +106,7 @@ def _vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> i
 
 
 def _positions(config: PretrainedConfig) -> int | None:
-    """How many tokens the model has positions for, if that is limited."""
+    """Return the number of positions in the model, or None if unlimited."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return None

@@ -1,4 +1,4 @@
-"""One kind of one model, as the engine and the tasks see it."""
+"""Tower: one kind of one model, with its own engine queue."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class Tower:
-    """What serves the tasks of one kind of one model; a model of both kinds has two.
+    """Serves the tasks of one kind of one model; a model of both kinds has two towers.
 
     Args:
-        model: the model's name in the registry, as results say it.
+        model: the model's name in the registry, as given in results.
         kind: what this tower embeds.
-        config: the model's settings, for this tower alone.
-        paired: whether the model has another tower.
+        config: the model's settings, restricted to this tower.
+        paired: True if the model has another tower.
     """
 
     __slots__ = ("backend", "config", "kind", "model", "queue")
 
     backend: Backend | None
-    """Known once something has asked for it."""
+    """Created on first use; None before."""
 
     def __init__(self, model: str, kind: Kind, config: ModelConfig, *, paired: bool) -> None:
         self.model = model
@@ -35,26 +35,26 @@ class Tower:
 
     @property
     def revision(self) -> str:
-        """The revision of the model's weights; empty while that is not known."""
+        """Revision of the model's weights; empty if unknown."""
         revision: str = getattr(self.backend, "revision", "")
         return revision
 
     @property
     def digest(self) -> str:
-        """The fingerprint of the model's weights; empty before they are loaded."""
+        """Fingerprint of the model's weights; empty before they are loaded."""
         digest: str = getattr(self.backend, "digest", "")
         return digest
 
     def identity(self) -> dict[str, str]:
-        """What tells whether two vectors are of one space."""
+        """Return the fields that must match for two vectors to be comparable."""
         known = {"revision": self.revision, "digest": self.digest}
         return {"model": self.model, "kind": self.kind} | {name: value for name, value in known.items() if value}
 
     def dimensions(self, wanted: int | None) -> int | None:
-        """The length to which this tower's vectors are cut for a task; None for the full one.
+        """Return the length to which vectors are truncated for a task; None for full length.
 
         Raises:
-            TaskError: ``invalid_task``, with the lengths that would do.
+            TaskError: ``invalid_task``, with the valid lengths.
         """
         if wanted is None:
             return self.config.dimensions

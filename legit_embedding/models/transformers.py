@@ -1,4 +1,4 @@
-"""Text encoders by way of Hugging Face transformers, and the front door of its models."""
+"""Hugging Face transformers backend: text encoders, and the entry point for models with two towers."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _OWN_HEAD = "pooler"
 
 
 class TransformersModel:
-    """A text encoder, or the text half of a model with two towers; `Checkpoint` says what the settings mean.
+    """Text encoder, or the text tower of a two-tower model. See `Checkpoint` for the meaning of the settings.
 
-    Where ``pooling`` isn't set, the model's own is used, as sentence-transformers records it, and a mean where it
-    records none; the layers that it records after the pooling are used in any case.
+    If ``pooling`` is not set, the pooling recorded by sentence-transformers is used, or the mean if there is none. The
+    layers that it records after the pooling are always applied.
 
     Args:
         name: the model's name.
-        config: its settings, for this half.
-        checkpoint: where the other half is served too, what both of them share.
+        config: its settings, for this tower.
+        checkpoint: the checkpoint shared with the other tower, if that is served too.
     """
 
     kind: Final[Kind] = "text"
@@ -56,7 +56,7 @@ class TransformersModel:
 
     @classmethod
     def towers(cls, name: str, config: ModelConfig) -> dict[Kind, Backend]:
-        """A backend for each kind that the settings name; they load one checkpoint, once."""
+        """Make a backend for each kind that the settings name; they share one checkpoint, loaded once."""
         checkpoint = Checkpoint(name, config)
         made: dict[Kind, Backend] = {}
         for kind in config.serves:
@@ -66,31 +66,31 @@ class TransformersModel:
 
     @property
     def dim(self) -> int:
-        """The length of a vector."""
+        """Vector length."""
         if self._dim is None:
             raise RuntimeError("the length of a vector is known after load")
         return self._dim
 
     @property
     def revision(self) -> str:
-        """The commit of the model's files, where that is known."""
+        """Commit of the model's files, if known."""
         return self._checkpoint.revision
 
     @property
     def digest(self) -> str:
-        """The fingerprint of the model's weights, once they are loaded."""
+        """Fingerprint of the model's weights, once they are loaded."""
         return self._checkpoint.digest
 
     def recipe(self) -> TextRecipe:
-        """Make the tokenising half: no weights, no device."""
+        """Make the text recipe; needs neither weights nor a device."""
         if self._recipe is None:
             _ = self._checkpoint.family
             self._recipe = make_recipe(self._checkpoint)
         return self._recipe
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Load the weights onto the device, and what else a batch needs."""
-        self.recipe()  # whatever is wrong with it is said before the weights are read
+        """Load the weights and the pooling onto the device."""
+        self.recipe()  # report tokenizer errors before the weights are read
         make_masks_blindly()
         if not self._checkpoint.family.is_pair:
             self._read_pooling(device)
@@ -102,7 +102,7 @@ class TransformersModel:
             self._dim = self.forward(sample).shape[1]
 
     def collate(self, arrays: Sequence[NDArray[np.generic]]) -> Mapping[str, torch.Tensor]:
-        """Pad on the right, to the longest."""
+        """Pad on the right to the longest text."""
         return padded(arrays, self._checkpoint.architecture.get_text_config().pad_token_id or 0)
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -113,7 +113,7 @@ class TransformersModel:
         return functional.normalize(vectors, dim=-1) if self.config.normalize else vectors
 
     def samples(self, cost: int) -> list[NDArray[np.generic]]:
-        """Texts of the greatest length that the cost allows: attention takes the most memory there."""
+        """Return texts of the greatest length that the cost allows, where attention needs the most memory."""
         recipe = self.recipe()
         length = recipe.length or max(1, min(cost, recipe.max_tokens))
         ids = np.arange(length, dtype=np.int64) % self._checkpoint.architecture.get_text_config().vocab_size

@@ -1,4 +1,4 @@
-"""Image encoders by way of Hugging Face transformers."""
+"""Hugging Face transformers backend: image encoders."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _POOLINGS = ("cls", "mean", "pooler")
 
 
 class TransformersImages:
-    """An image encoder, or the image half of a model with two towers; `Checkpoint` says what the settings mean.
+    """Image encoder, or the image tower of a two-tower model. See `Checkpoint` for the meaning of the settings.
 
-    Of an encoder alone ``pooling`` is ``pooler`` (the model's own), ``cls`` (the first token) or ``mean`` (over the
-    patches); where it isn't set, the model's own, or ``cls`` where the checkpoint has none.
+    For a plain encoder, ``pooling`` is ``pooler`` (the model's own), ``cls`` (the first token) or ``mean`` (over the
+    patches). If it is not set, the model's own is used, or ``cls`` if the checkpoint has none.
     """
 
     kind: Final[Kind] = "image"
@@ -46,27 +46,27 @@ class TransformersImages:
 
     @property
     def dim(self) -> int:
-        """The length of a vector."""
+        """Vector length."""
         if self._dim is None:
             raise RuntimeError("the length of a vector is known after load")
         return self._dim
 
     @property
     def revision(self) -> str:
-        """The commit of the model's files, where that is known."""
+        """Commit of the model's files, if known."""
         return self._checkpoint.revision
 
     @property
     def digest(self) -> str:
-        """The fingerprint of the model's weights, once they are loaded."""
+        """Fingerprint of the model's weights, once they are loaded."""
         return self._checkpoint.digest
 
     def recipe(self) -> ImageRecipe:
-        """Make the transforming half: no weights, no device."""
+        """Make the image recipe; needs neither weights nor a device."""
         return ImageRecipe(self._transform.read, self._transform.size)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Load the weights onto the device, and what else a batch needs."""
+        """Load the weights and the pixel constants onto the device, and choose the pooling."""
         self._transform.pixels.to(device)
         self._dtype = dtype
         self._model = self._checkpoint.model(dtype).to(device)  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ class TransformersImages:
         return self._transform.pixels.collate(arrays)
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Normalise the pixels, encode, and normalise the vectors of one batch."""
+        """Normalise the pixels, encode one batch and normalise its vectors."""
         if self._model is None:
             raise RuntimeError("forward before load")
         pixels = self._transform.pixels.read(inputs["pixels"], self._dtype)
@@ -88,7 +88,7 @@ class TransformersImages:
         return functional.normalize(vectors, dim=-1) if self.config.normalize else vectors
 
     def samples(self, cost: int) -> list[NDArray[np.generic]]:
-        """As many images as the cost, all the same noise."""
+        """Return as many images as the cost, all with the same noise."""
         return noise(cost, self._transform.size)
 
     @cached_property
@@ -130,7 +130,7 @@ class TransformersImages:
 
     @property
     def _patches(self) -> int:
-        """How many of the tokens are patches; the others come first."""
+        """Return the number of patch tokens; all other tokens precede them."""
         size, patch = self._transform.size, self._checkpoint.architecture.patch_size
         high, wide = (patch, patch) if isinstance(patch, int) else patch
         return (size[0] // high) * (size[1] // wide)

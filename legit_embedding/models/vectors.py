@@ -1,4 +1,4 @@
-"""What happens to a vector after the model."""
+"""Post-processing of vectors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def shortened(vector: NDArray[np.float32], length: int, *, normalize: bool) -> NDArray[np.float32]:
-    """The first components, normalised again where the vector was; a vector that is not longer stays as it is."""
+    """Truncate a vector, and renormalise it if it was normalised; a vector that is not longer is returned as it is."""
     if length >= len(vector):
         return vector
     return _normalised(vector[:length]) if normalize else vector[:length]
 
 
 def averaged(vectors: Sequence[NDArray[np.float32]], weights: Sequence[int], *, normalize: bool) -> NDArray[np.float32]:
-    """The mean of some vectors, weighted, and normalised where they were."""
+    """Return the weighted mean of vectors, normalised if they were."""
     mean = np.average(np.stack(vectors), axis=0, weights=weights).astype(np.float32)
     return _normalised(mean) if normalize else mean
 

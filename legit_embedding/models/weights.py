@@ -1,4 +1,4 @@
-"""Where a model's weights come from, beyond what its own library knows: a seed, or an installed package."""
+"""Additional sources of weights: a random seed or an installed package."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def random_seed(model: str, config: ModelConfig) -> int | None:
-    """The seed of ``random:SEED``, or None where the model is to have real weights.
+    """Return the seed of ``random:SEED``, or None if the model uses real weights.
 
     Raises:
-        ConfigError: the seed is not a whole number from 0 up.
+        ConfigError: the seed is not a non-negative integer.
     """
     if not config.pretrained.startswith(RANDOM):
         return None
@@ -36,19 +36,19 @@ def random_seed(model: str, config: ModelConfig) -> int | None:
 
 
 def commit_of(path: str | Path) -> str:
-    """The commit of a file or folder in the hub's cache; empty for any other."""
+    """Return the commit of a file or folder in the hub's cache; empty for any other path."""
     parts = Path(path).parts
     at = parts.index(_SNAPSHOTS) + 1 if _SNAPSHOTS in parts else len(parts)
     return parts[at] if at < len(parts) and _COMMIT.fullmatch(parts[at]) else ""
 
 
 def in_package(model: str, field: str, value: str, patterns: Sequence[str]) -> Path:
-    """The file of ``package:NAME``: the one nearest to the package's root that fits the first pattern that fits any.
+    """Find the file of ``package:NAME``: the match of the first matching pattern nearest to the package's root.
 
-    The package is located, not imported: its code does not run.
+    The package is located but not imported, so its code does not run.
 
     Raises:
-        ConfigError: no such package, no such file in it, or more than one to choose from.
+        ConfigError: the package is missing, or has no such file, or the choice is ambiguous.
     """
     package = value.removeprefix(PACKAGE)
     roots = _package_roots(package)
@@ -70,6 +70,6 @@ def in_package(model: str, field: str, value: str, patterns: Sequence[str]) -> P
 def _package_roots(package: str) -> list[Path]:
     try:
         spec = find_spec(package)
-    except (ImportError, ValueError):  # a parent that is not there, or not a name at all
+    except (ImportError, ValueError):  # a missing parent package, or an invalid name
         return []
     return [Path(root) for root in (spec.submodule_search_locations or ())] if spec else []
