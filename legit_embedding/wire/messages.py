@@ -1,4 +1,4 @@
-"""The objects on the wire: what a producer sends, and what a consumer reads back."""
+"""The objects on the wire: tasks that producers send, and results that consumers read."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ LATEST_DEADLINE = 253_402_300_799_999
 
 
 def _decimal(value: object) -> object:
-    """An integer as its decimal text, since PHP sends numeric ids as numbers; anything else as it is."""
+    """Convert an integer to its decimal text, since PHP sends numeric ids as numbers; return other values unchanged."""
     return str(value) if type(value) is int and abs(value) < 10**MAX_NAME else value
 
 
 def _is_metadata(value: object) -> bool:
-    return isinstance(value, dict) or value == []  # PHP writes an empty map as a list
+    return isinstance(value, dict) or value == []  # PHP encodes an empty map as a list
 
 
 def _metadata(value: object) -> object:
@@ -50,11 +50,11 @@ def _metadata(value: object) -> object:
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_NAME)]
 TaskId = Annotated[Name, BeforeValidator(_decimal)]
 Text = Annotated[StrictStr, Field(min_length=0)]
-"""Unicode: without any constraint pydantic would let halves of surrogate pairs through, which no tokenizer takes."""
+"""Valid Unicode: without a constraint pydantic accepts unpaired surrogates, which no tokenizer does."""
 
 
 class _Wire(BaseModel):
-    # Unknown fields are ignored: old workers must survive new producers.
+    # Unknown fields are ignored so that old workers can process tasks of new producers.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     task_id: TaskId
@@ -66,14 +66,14 @@ class _Wire(BaseModel):
     """Unix time in milliseconds after which the task is answered with ``expired``."""
     return_embedding: StrictBool = False
     dimensions: Annotated[StrictInt, Field(gt=0)] | None = None
-    """How long the vector is to be, where that is not what the model's settings say."""
+    """The length of the vector, if it differs from the model's settings."""
 
     @classmethod
     def parse(cls, raw: object) -> Self:
-        """Validate what a producer sent.
+        """Validate an object sent by a producer.
 
         Raises:
-            TaskError: ``invalid_task``, naming the field that does not fit.
+            TaskError: ``invalid_task``, naming the invalid field.
         """
         try:
             return cls.model_validate(raw)
@@ -112,7 +112,7 @@ class TaskObject(_Wire):
 
     @property
     def content_kind(self) -> Kind:
-        """The kind that the content implies."""
+        """The kind of task that the content implies."""
         return "text" if self.text is not None else "image"
 
 
@@ -122,16 +122,16 @@ class HandOff(_Wire):
     model: Name
     path: Name
     truncated: StrictBool = False
-    """Set by a prep worker of this project; old ones did not say."""
+    """Set by prep workers of this project; older ones do not send it."""
     repaired: StrictBool = False
-    """Likewise."""
+    """Set by prep workers of this project; older ones do not send it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an answer goes and what it echoes, as far as a task says it legibly.
+    """The destination of an answer and the fields it echoes, as far as the task is legible.
 
-    A task that does not fit is answered too, so this is read from the raw object, field by field.
+    Invalid tasks are answered too, so this is read from the raw object, field by field.
     """
 
     task_id: str
@@ -140,16 +140,16 @@ class Address:
     metadata: str | None = None
     """The JSON text to echo."""
     fault: TaskError | None = field(default=None, compare=False)
-    """Why the metadata that were sent are not echoed."""
+    """The reason the task's metadata is not echoed."""
 
     @classmethod
     def read(cls, raw: object, fallback_id: str, max_metadata_bytes: int = MAX_METADATA_BYTES) -> Address:
-        """Read the address fields that are of the right type.
+        """Read the address fields that have the right type.
 
         Args:
-            raw: what the producer sent.
-            fallback_id: stands in for a missing task id.
-            max_metadata_bytes: the most metadata that are echoed.
+            raw: the object that the producer sent.
+            fallback_id: used if the task id is missing.
+            max_metadata_bytes: the size limit of echoed metadata, in bytes.
         """
         fields = raw if isinstance(raw, dict) else {}
 
@@ -167,7 +167,7 @@ class Address:
 
 
 def _echo(metadata: object, most: int) -> str:
-    """Metadata as they are written back.
+    """Encode metadata for the answer.
 
     Raises:
         TaskError: ``invalid_task`` or ``too_large``.
@@ -184,7 +184,7 @@ def _echo(metadata: object, most: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What brought a task here, and what must be acknowledged when it is answered."""
+    """The message or entry that carried a task, which is acknowledged when the task is answered."""
 
     kind: Literal["celery", "stream", "local"]
     id: str
@@ -193,7 +193,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where a task's time went, in milliseconds."""
+    """The time a task spent in each stage, in milliseconds."""
 
     prep_ms: int = 0
     queue_ms: int = 0
@@ -202,7 +202,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The good half of an answer."""
+    """The outcome of a successful task: its embedding."""
 
     kind: Kind
     model: str
@@ -212,9 +212,9 @@ class Embedded:
     truncated: bool = False
     repaired: bool = False
     revision: str = ""
-    """Of the model, when one is pinned or known."""
+    """The model's revision, if it is pinned or known."""
     windows: int = 0
-    """How many windows of a long text were averaged; 0 where none were."""
+    """The number of windows of a long text that were averaged; 0 if there were none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +262,10 @@ class Written:
     result: Result
     stream: str
     entry_id: str
-    """The entry's id; empty when an earlier delivery of the same task had written it and the id is not known."""
+    """The entry's id; empty if an earlier delivery of the same task has written it and the id is unknown."""
 
     def receipt(self, *, with_embedding: bool = False) -> dict[str, Any]:
-        """What the Celery task returns (CONTRACT section 1)."""
+        """The return value of the Celery task (CONTRACT section 1)."""
         outcome = self.result.outcome
         receipt: dict[str, Any] = {"task_id": self.result.address.task_id}
         if isinstance(outcome, TaskError):
