@@ -29,14 +29,14 @@ def _defaults() -> dict[str, Any]:
         "event_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        # A worker outlives its broker: it waits, says so, and goes on.
+        # A worker survives an outage of its broker: it logs the outage, waits and continues.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
     }
 
 
 def _config_module() -> str | None:
-    """The deployment profile in use: what the environment names, or a ``celeryconfig`` that can be imported."""
+    """The deployment profile in use: the module named in the environment, or an importable ``celeryconfig``."""
     named = os.environ.get(CONFIG_MODULE_VARIABLE)
     if named:
         return named
@@ -44,12 +44,12 @@ def _config_module() -> str | None:
 
 
 def make_app() -> Celery:
-    """The application with the settings of this process.
+    """Make the application with the settings of this process.
 
     Raises:
-        ConfigError: a setting that does not fit.
+        ConfigError: a setting is invalid.
     """
-    # Not the current application: somebody's own, beside which the tasks are imported, stays that.
+    # Not set as the current application, since the tasks may be imported beside another application.
     app = Celery(
         "legit_embedding",
         set_as_current=False,
@@ -63,7 +63,7 @@ def make_app() -> Celery:
 
     def put_below_the_profile(source: Settings, **_: object) -> None:
         ours = celery_settings(address, source)
-        # What the profile says of our broker is merged, and must not hide what the address needs.
+        # The profile's options for our broker are merged, and must not hide options that the address needs.
         for name in MERGED & ours.keys():
             source[name] = ours.pop(name)
         defaults = _defaults() | ours
@@ -76,6 +76,6 @@ def make_app() -> Celery:
 try:
     app = make_app()
 except ConfigError as error:
-    # The celery command would print a traceback for any other exception.
+    # The celery command prints a traceback for any other exception.
     reason = f"legit_embedding: {error}"
     raise SystemExit(reason) from None

@@ -1,4 +1,4 @@
-"""The legacy entrypoints: finish what an old prep worker has already prepared."""
+"""The legacy entrypoints, which embed items that an old prep worker has prepared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a vector travels on a stream."""
+"""The encoding of vectors on streams."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def encode_embedding(vector: NDArray[np.floating]) -> str:
         vector: shape ``[dim]``, any float dtype.
 
     Raises:
-        ValueError: the vector is not one-dimensional, or holds a NaN or an infinity (in float32).
+        ValueError: the vector is not one-dimensional, or contains NaN or infinity (in float32).
     """
     wire = _on_the_wire(vector)
     if wire.ndim != 1:
@@ -35,12 +35,12 @@ def encode_embedding(vector: NDArray[np.floating]) -> str:
 
 
 def encode_finite(vector: NDArray[np.float32]) -> str:
-    """`encode_embedding` for a vector that was checked: float32, shape ``[dim]``, finite."""
+    """Encode a vector that is already validated: float32, shape ``[dim]``, finite."""
     return binascii.b2a_base64(np.ascontiguousarray(vector, _WIRE_DTYPE).data, newline=False).decode("ascii")
 
 
 def decode_embedding(text: str) -> NDArray[np.float32]:
-    """Decode what `encode_embedding` made: float32, shape ``[dim]``, read-only.
+    """Decode the output of `encode_embedding`: float32, shape ``[dim]``, read-only.
 
     Raises:
         ValueError: the text is not base64, or not a whole number of float32 values.
@@ -51,5 +51,5 @@ def decode_embedding(text: str) -> NDArray[np.float32]:
 def _on_the_wire(vector: NDArray[np.floating]) -> NDArray[np.float32]:
     if vector.dtype == _WIRE_DTYPE:
         return np.ascontiguousarray(vector)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are rejected
         return np.ascontiguousarray(vector, dtype=_WIRE_DTYPE)

@@ -1,4 +1,4 @@
-"""Makes the embedding tasks part of every Celery application that imports them, as shared tasks are."""
+"""Registration of the embedding tasks with every Celery application that imports them, like shared tasks."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ STREAM_STEP = "legit_embedding.pool.stream_step:StreamStep"
 
 
 def names() -> TaskNames:
-    """The tasks' names, from the settings.
+    """The task names from the settings.
 
     Raises:
-        SystemExit: a setting that does not fit, in one line.
+        SystemExit: a setting is invalid; the reason is given in one line.
     """
     try:
         return process.settings().task_names
     except ConfigError as error:
-        # The celery command would print a traceback for any other exception.
+        # The celery command prints a traceback for any other exception.
         reason = f"legit_embedding: {error}"
         raise SystemExit(reason) from None
 
 
 def entrypoint(name: str, *, batch: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Declare a task of this name in every application.
+    """Declare a task with this name in every application.
 
-    What is returned stands for the task in the current application, so that ``delay`` sends over that application's
-    broker, to its queue; where there is none, in this package's own.
+    The returned proxy resolves to the task in the current application, so that ``delay`` sends over that application's
+    broker to its queue; if there is no current application, this package's own is used.
     """
 
     def declare(run: Callable[..., Any]) -> Any:  # noqa: ANN401 - Celery's proxy
@@ -52,7 +52,7 @@ def entrypoint(name: str, *, batch: bool = False) -> Callable[[Callable[..., Any
 
 def _in_current_app(name: str) -> EmbeddingTask:
     app = _state._tls.current_app or _state.default_app  # noqa: SLF001 - `current_app` would make a default one
-    if app is None or app.main == "default":  # Celery's stand-in where nobody has made an application
+    if app is None or app.main == "default":  # Celery's fallback application, used if none was created
         from legit_embedding.celery import app
 
         app.loader.import_default_modules()

@@ -1,4 +1,4 @@
-"""The errors that a task, a setting or a model can end in."""
+"""The errors of tasks, settings and models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TaskError(Exception):
 
     Args:
         code: one of the contract's error codes.
-        detail: one sentence that a person can act on.
+        detail: one sentence that tells a person what to do or fix.
         transient: whether trying again later may succeed.
     """
 
@@ -48,18 +48,18 @@ class TaskError(Exception):
 
 
 class ConfigError(Exception):
-    """A setting, or a model it names, that the worker cannot start with."""
+    """A setting, or a model named in one, with which the worker cannot start."""
 
 
 class GivenBackError(Exception):
-    """A task that is handed back to its source unanswered, because the worker is stopping."""
+    """A task that is given back to its source unanswered, because the worker is stopping or cannot answer it."""
 
 
 class BusyError(Exception):
-    """What a task needs is in use by others: the task waits, and nothing is wrong with it.
+    """A resource that a task needs is in use by others: the task has to wait, and is not at fault.
 
     Args:
-        held_up: whether that is still so.
+        held_up: returns whether the resource is still in use.
     """
 
     def __init__(self, held_up: Callable[[], bool]) -> None:
@@ -68,16 +68,16 @@ class BusyError(Exception):
 
 
 class CudaForbiddenError(RuntimeError):
-    """CUDA was touched from a thread that must stay on the CPU."""
+    """CUDA was used from a thread that must stay on the CPU."""
 
 
 def in_one_line(error: BaseException, *, named: bool = True, longest: int = 300) -> str:
-    """An error's sentence without its line breaks, for a log line or an answer.
+    """An error's message without line breaks, for a log line or an answer.
 
     Args:
-        error: any error; one that says nothing is named.
-        named: begin with the error's class.
-        longest: how many characters at most.
+        error: any error; if its message is empty, its class is used.
+        named: whether to begin with the error's class.
+        longest: the maximum length in characters.
     """
     said = " ".join(str(error).split())
     name = type(error).__name__

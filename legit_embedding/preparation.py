@@ -1,6 +1,6 @@
-"""The entrypoints that producers call: fetch or take, prepare, embed, write.
+"""The entrypoints that producers call, which fetch or accept content, prepare it, embed it and write the result.
 
-Each takes its task object as its one argument, as ``task=``, or as keywords (CONTRACT section 2).
+Each accepts its task object as its one argument, as ``task=``, or as keyword fields (CONTRACT section 2).
 """
 
 from __future__ import annotations

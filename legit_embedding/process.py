@@ -1,4 +1,4 @@
-"""The one pipeline of this process."""
+"""The single pipeline of this process."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def start(
     exclusive: bool = True,
     on_fatal: Callable[[BaseException], None] | None = None,
 ) -> Pipeline:
-    """Make and start the process's pipeline.
+    """Create and start the process's pipeline.
 
     Args:
-        nodename: the Celery worker's; None outside of one, and then the process does not show itself as a worker.
-        threads: how many prep threads.
+        nodename: the Celery worker's node name; None outside of a worker, when the process publishes no heartbeat.
+        threads: the number of prep threads.
         prep_only: as for the pipeline.
-        exclusive: whether to refuse the start where another living process has the identity.
-        on_fatal: called once when the process has to end: the device is broken for good, or a thread has died.
+        exclusive: whether to refuse to start if another living process has the same identity.
+        on_fatal: called once when the process has to end: the device has failed permanently, or a thread has died.
 
     Raises:
-        ConfigError: a setting or a model that the worker cannot start with.
+        ConfigError: the worker cannot start with a setting or a model.
     """
     from legit_embedding.engine.device.allocator import expand_segments
     from legit_embedding.engine.device.nvml import count_as_the_driver_does
@@ -52,7 +52,7 @@ def start(
     wait_asleep()
     expand_segments()
     count_as_the_driver_does()
-    # Loads torch, which producers that only import the tasks do not need.
+    # Imports torch, which producers that only import the tasks do not need.
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.telemetry.heartbeat import Heartbeat
 
@@ -75,19 +75,19 @@ def start(
 
 
 def heartbeat() -> Heartbeat | None:
-    """How this process shows itself, if it is a worker's with a pipeline."""
+    """The heartbeat of this process, if it is a worker with a pipeline."""
     return _heartbeat if is_running() else None
 
 
 def current(*, prep_only: bool = False, nodename: str | None = None) -> Pipeline:
-    """The process's pipeline; made at the first task on a pool that did not start one (solo, threads, eager).
+    """The process's pipeline, created at the first task on pools that do not start one (solo, threads, eager).
 
     Args:
         prep_only: as for the pipeline.
-        nodename: the Celery worker's; None outside of one.
+        nodename: the Celery worker's node name; None outside of a worker.
 
     Raises:
-        ConfigError: a setting or a model that it cannot start with.
+        ConfigError: the pipeline cannot start with a setting or a model.
     """
     pipeline = _pipeline
     if pipeline is not None and is_running():
@@ -102,12 +102,12 @@ def current(*, prep_only: bool = False, nodename: str | None = None) -> Pipeline
 
 
 def is_running() -> bool:
-    """Whether this process has a pipeline."""
+    """True if this process has a pipeline."""
     return _pipeline is not None and _owner == os.getpid()
 
 
 def stop() -> None:
-    """Stop the pipeline, if there is one; what is not answered is given back. Idempotent."""
+    """Stop the pipeline, if there is one; unanswered tasks are given back. Idempotent."""
     global _pipeline, _heartbeat
     pipeline, _pipeline = _pipeline, None
     heartbeat, _heartbeat = _heartbeat, None

@@ -1,4 +1,4 @@
-"""What the embedding tasks have in common."""
+"""The base class of the embedding tasks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ logger = get_logger(__name__)
 
 PUT_BACK_PAUSE_S = 2.0
 HANDOFF_QUEUE = "legit_handoff_queue"
-"""The Celery setting that makes a worker prep-only: the queue where prepared tensors are sent on to."""
+"""The Celery setting that makes a worker prep-only: the queue to which prepared tensors are forwarded."""
 
 
 class FutureCaller:
-    """Lets the body of a task wait for how it ended."""
+    """Passes a task's outcome to the waiting task body."""
 
     __slots__ = ("_future",)
 
@@ -47,22 +47,22 @@ class FutureCaller:
         self._future = future
 
     def written(self, written: Written) -> None:
-        """The body goes on; Celery acknowledges the message when it has returned."""
+        """Resume the body; Celery acknowledges the message when it has returned."""
         self._future.set_result(written)
 
     def handed_over(self, handed: HandedOver) -> None:
-        """The body sends the tensor on."""
+        """Let the body forward the tensor."""
         self._future.set_result(handed)
 
     def given_back(self, error: GivenBackError) -> None:
-        """The body rejects the message for another worker."""
+        """Let the body reject the message for another worker."""
         self._future.set_exception(error)
 
 
 class EmbeddingTask(Task):
-    """A task that is over when its vectors are confirmed.
+    """A task that finishes when its vectors are confirmed.
 
-    On ``gpubatch`` it waits without a thread; on every other pool, and called eagerly, it blocks.
+    On ``gpubatch`` it waits without holding a thread; on every other pool, and when called eagerly, it blocks.
     """
 
     abstract = True
@@ -73,11 +73,11 @@ class EmbeddingTask(Task):
     reject_on_worker_lost = True
     throws = (TaskError,)
     in_batches = False
-    """Whether a call carries a list of task objects."""
+    """True if a call carries a list of task objects."""
 
     @classmethod
     def read_call(cls, args: object, kwargs: object) -> Call:
-        """The task objects that a call with these arguments carries."""
+        """Read the task objects from the arguments of a call."""
         return read_batch(args, kwargs) if cls.in_batches else read_one(args, kwargs)
 
     def embed(
@@ -98,10 +98,10 @@ class EmbeddingTask(Task):
         return written.receipt(with_embedding=_wants_embedding(raw))
 
     def embed_all(self, args: object, kwargs: object) -> list[dict[str, Any]]:
-        """Embed the task objects of a call, of both kinds; returns their receipts, in order. An error is a receipt too.
+        """Embed the task objects of a call, of both kinds; returns their receipts in order. An error is a receipt too.
 
         Raises:
-            TaskError: the call itself does not fit, and each of its tasks was answered so.
+            TaskError: the call itself is invalid, and each of its tasks was answered with that error.
         """
         call, origin = read_batch(args, kwargs), self._origin()
         origins = [Origin(origin.kind, each.id) for each in call.origins(origin.id)]
@@ -121,7 +121,7 @@ class EmbeddingTask(Task):
 
     @cached_property
     def _handoff_queue(self) -> str | None:
-        # Kept: Celery's configuration is slow to read for every task.
+        # Cached, because reading Celery's configuration for every task is slow.
         queue: str | None = self.app.conf.get(HANDOFF_QUEUE)
         return queue
 
@@ -157,10 +157,10 @@ class EmbeddingTask(Task):
         return future
 
     def _keep_off_prefork(self) -> None:
-        """Leave the task to another worker where each child process would load every model for itself.
+        """Put the task back if each child process of the pool would load every model for itself.
 
         Raises:
-            Reject: always in such a process.
+            Reject: the task runs in such a child process.
         """
         if self.request.id is None or self.request.is_eager or not current_process().daemon:
             return
@@ -169,7 +169,7 @@ class EmbeddingTask(Task):
             "start a worker with --pool=gpubatch for its queue, and leave that queue out of this one's -Q"
         )
         logger.error("%s", reason)
-        time.sleep(PUT_BACK_PAUSE_S)  # or this worker would take it again at once
+        time.sleep(PUT_BACK_PAUSE_S)  # otherwise this worker would take it again at once
         raise Reject(reason, requeue=True)
 
     def _trace_headers(self) -> dict[str, str]:
@@ -184,7 +184,7 @@ class EmbeddingTask(Task):
         return expires.timestamp() if isinstance(expires, datetime) else None
 
     def _failure(self, error: TaskError) -> Exception:
-        """What a bad answer is to Celery: revoked and expired tasks are not failed ones."""
+        """The exception for an error answer: revoked and expired tasks do not count as failed in Celery."""
         expires = self._expires()
         if error.code == "revoked" or (error.code == "expired" and expires is not None and time.time() > expires):
             return Withdrawn(error.code)
@@ -202,7 +202,7 @@ class EmbeddingTask(Task):
         return written
 
     def _send_on(self, raw: object, handed: HandedOver, kind: Kind) -> dict[str, Any]:
-        """Become the task that embeds what was prepared: the id, and so the result and its callbacks, stay."""
+        """Replace this task by one that embeds the prepared item; its id, result and callbacks are kept."""
         names = process.settings().task_names
         task = TaskObject.parse(raw)
         kept = {"task_id", "reply_to", "app", "metadata", "deadline", "dimensions", "return_embedding"}
@@ -220,7 +220,7 @@ def _wants_embedding(raw: object) -> bool:
 
 
 def _all_done(futures: Sequence[Future[Any]]) -> Future[Any]:
-    """One future that is done when all of these are."""
+    """A future that is done when all of these are."""
     if len(futures) == 1:
         return futures[0]
     gathered: Future[None] = Future()

@@ -32,7 +32,7 @@ ANSWER_REFUSED = "answer_refused"
 
 PAYLOAD = "payload"
 _MOST_ARGUMENTS = 7000
-"""The number of arguments above which the script is not used: Lua's limit for one call is just below 8,000."""
+"""The most arguments for which the script is used: Lua passes just under 8,000 to one call."""
 
 SCRIPT = Script(files(__package__).joinpath("bury.lua").read_text(encoding="utf-8"))
 

@@ -68,7 +68,7 @@ class DeadLetter:
         return int(self._client.xlen(self.stream))
 
     def roll(self, reason: str = "", after: str = FIRST) -> Iterator[list[Header]]:
-        """Yield the headers of all current entries, oldest first, in pages; with a reason, only of entries that have it."""
+        """Yield the headers of all current entries, oldest first, in pages; with a reason, only those that have it."""
         cursor, until = after, newest(self._client, self.stream)
         while cursor:
             reply = self._client.eval(LIST, 1, self.stream, cursor, until, str(PAGE), reason)

@@ -55,8 +55,8 @@ class RedisAddress:
         """Parse an address; one that is already parsed is returned unchanged.
 
         Raises:
-            ValueError: the address cannot be used. The message repeats only names of options: the rest may be a misplaced
-                password.
+            ValueError: the address cannot be used. The message repeats only names of options: the rest may hold a
+                misplaced password.
         """
         return url if isinstance(url, RedisAddress) else _read(url)
 

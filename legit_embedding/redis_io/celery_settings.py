@@ -24,6 +24,7 @@ def celery_settings(address: RedisAddress, theirs: Settings) -> dict[str, Any]:
 
     Args:
         address: the server.
+        theirs: the operator's settings, from the profile and the environment.
     """
     settings: dict[str, Any] = {}
     if not theirs.broker_url:

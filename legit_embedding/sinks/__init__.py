@@ -1,1 +1,1 @@
-"""Where answers are written."""
+"""The sink: writing answers to their result streams."""

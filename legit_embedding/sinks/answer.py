@@ -1,4 +1,4 @@
-"""An answer on its way to its stream."""
+"""An answer that is waiting to be written to its stream."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 _OVERHEAD_BYTES = 1024  # names, ids and numbers of one entry, and the objects around them
 _OF_THE_STREAM = ("WRONGTYPE", "NOPERM")
-"""Refusals that speak of the stream, and not of what is to be written."""
+"""Prefixes of refusals that concern the stream, not the content of the answer."""
 _OF_THE_SIZE = ("bulk length", "maximum allowed size", "too large")
 _LONGEST_REASON = 300
 
 
 class Recipient(Protocol):
-    """Whose answer it is: told once what became of it, from the writer's thread; must be quick."""
+    """The job behind an answer, told exactly once of the outcome, from the writer's thread; must be quick."""
 
     def written(self, written: Written) -> None:
-        """The answer is confirmed."""
+        """Note that the answer is confirmed."""
 
     def unwritten(self, reason: str) -> None:
-        """The answer is written nowhere, not even to the dead letter."""
+        """Note that the answer could not be written, not even to the dead letter."""
 
     def task_object(self) -> dict[str, Any]:
         """The task, for the dead letter."""
@@ -36,22 +36,22 @@ class Recipient(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """A result that is not confirmed yet, and whom to tell what becomes of it."""
+    """A result that is not confirmed yet, with the recipient of the outcome."""
 
     result: Result
     job: Recipient
-    """Told what becomes of it."""
+    """Told the outcome."""
     size: int
-    """About how many bytes it holds while it waits."""
+    """Approximate memory it holds while it waits, in bytes."""
     stream: str = ""
     over: bool = False
-    """Whether someone was told already."""
+    """True once the recipient has been told."""
     _redirected: bool = False
     _reduced: bool = False
 
     @classmethod
     def of(cls, job: Recipient, result: Result) -> Answer:
-        """Take a result, and weigh it."""
+        """Wrap a result, estimating its size."""
         size = _OVERHEAD_BYTES
         if isinstance(result.outcome, Embedded):
             size += len(result.outcome.embedding)
@@ -60,14 +60,14 @@ class Answer:
         return cls(result, job, size)
 
     def route(self, router: Router) -> bool:
-        """Choose the stream; False when what the address asked for was refused."""
+        """Choose the stream; False if the requested address was refused."""
         self.stream, refusal = router.route(self.result.address)
         if refusal is not None:
             self.result = replace(self.result, outcome=refusal)
         return refusal is None
 
     def has_another_chance(self, default: str, reason: str) -> bool:
-        """Make the best of a refusal: another stream, or an answer that is smaller; False when nothing is left."""
+        """Adapt the answer to a refusal: use another stream, or a smaller answer; False if neither is left."""
         if reason.startswith(_OF_THE_STREAM):
             return self._redirect(default, reason)
         return self._reduce(reason)
@@ -77,7 +77,7 @@ class Answer:
         return self.result.fields(worker)
 
     def _redirect(self, default: str, reason: str) -> bool:
-        """Answer on the default stream that the chosen one does not take the answer."""
+        """Answer on the default stream that the chosen stream does not accept the answer."""
         if self._redirected or self.stream == default:
             return False
         self._redirected = True
@@ -87,7 +87,7 @@ class Answer:
         return True
 
     def _reduce(self, reason: str) -> bool:
-        """Answer with the reason, and echo nothing."""
+        """Replace the answer by the reason, without the echoed fields."""
         if self._reduced:
             return False
         self._reduced = True

@@ -1,4 +1,4 @@
-"""The answers that are not confirmed yet."""
+"""The queue of unconfirmed answers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much may be unwritten, and how it is cut into batches."""
+    """Limits on unconfirmed answers and on the batches they are divided into."""
 
     pending: int = 8192
     pending_bytes: int = 128 * 1024 * 1024
     batch: int = 128
     batch_bytes: int = 4 * 1024 * 1024
     in_flight: int = 16
-    """Batches on their way at once: at a round trip of 77 ms, 16 of 128 are 26,000 entries a second."""
+    """Batches sent concurrently: at a round trip of 77 ms, 16 batches of 128 are 26,000 entries per second."""
 
 
 class Backlog:
-    """A queue whose answers count until they are released, not only until they are taken. Thread-safe."""
+    """A queue in which answers count until they are released, not only until they are taken. Thread-safe."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -43,16 +43,16 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Answers that are in no batch yet."""
+        """The number of answers that are in no batch yet."""
         return len(self._waiting)
 
     @property
     def size(self) -> int:
-        """Bytes held."""
+        """The approximate size of all answers held, in bytes."""
         return self._bytes
 
     def put(self, answer: Answer) -> bool:
-        """Append an answer; True when whoever takes has found nothing and must be woken."""
+        """Append an answer; True if the taker had found the queue empty and must be woken."""
         with self._changed:
             if self._closed:
                 return False
@@ -62,7 +62,7 @@ class Backlog:
             return wake
 
     def take(self) -> list[Answer]:
-        """Up to one batch; none means that the caller is idle until `put` says to wake it."""
+        """Take up to one batch; if it is empty, the caller is idle until `put` returns True."""
         batch: list[Answer] = []
         size = 0
         with self._changed:
@@ -76,7 +76,7 @@ class Backlog:
         return batch
 
     def release(self, answers: Sequence[Answer]) -> bool:
-        """Forget confirmed answers; True when there is room again after someone found none."""
+        """Remove confirmed answers; True if there is room again after `has_room` has returned False."""
         with self._changed:
             for answer in answers:
                 if self._taken.pop(id(answer), None) is not None:
@@ -88,24 +88,24 @@ class Backlog:
             return again
 
     def has_room(self) -> bool:
-        """Whether the limits allow more."""
+        """True if the limits allow more answers."""
         with self._changed:
             room = self._roomy()
             self._was_full = self._was_full or not room
             return room
 
     def wait_until_empty(self, timeout: float) -> bool:
-        """Wait until everything is released."""
+        """Wait until all answers are released; False if the timeout came first."""
         with self._changed:
             return self._changed.wait_for(lambda: not len(self), timeout)
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Accept no further answers."""
         with self._changed:
             self._closed = True
 
     def rest(self) -> list[Answer]:
-        """Everything unreleased, taken first, leaving nothing."""
+        """Remove and return all unreleased answers, taken ones first."""
         with self._changed:
             rest = [*self._taken.values(), *self._waiting]
             self._taken.clear()

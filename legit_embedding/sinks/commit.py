@@ -1,4 +1,4 @@
-"""The atomic step that writes answers and settles what they came from, many in one round trip."""
+"""The atomic step that writes answers and settles their sources, many answers per round trip."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from legit_embedding.wire.result import Origin
 
 DEDUPE_PREFIX = "embedding:written:"
-"""A Celery task's result is remembered under this and the task's id, for ``dedupe_s``: the entry id it got."""
+"""Prefix of the keys that record a Celery task's result for ``dedupe_s``: prefix and task id map to the entry id."""
 
 SCRIPT = Script(files(__package__).joinpath("commit.lua").read_text(encoding="utf-8"))
 
 WRITTEN, ALREADY, REFUSED = b"+", b"=", b"-"
-"""The first byte of a reply of the script; the rest is the entry's id, or why it was refused."""
+"""The first byte of the script's reply; the rest is the entry's id, or the reason of the refusal."""
 
 
 class Batch:
-    """Answers that are committed together, packed once for however many attempts it takes."""
+    """Answers that are committed together, packed once for all attempts."""
 
     def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
         self.answers = answers
@@ -38,7 +38,7 @@ class Batch:
         self._keys = [wire(key) for key in self._places]
 
     async def commit(self, link: Link) -> list[bytes]:
-        """One attempt; a repeated one settles what an earlier one has left unknown.
+        """Make one attempt; a repeated attempt settles what an earlier one has left unknown.
 
         Returns:
             The reply for each answer, in order.
@@ -54,7 +54,7 @@ class Batch:
         letter, origin_id = self._origin(answer.result.origin)
         self._count += 4 + 2 * len(fields)
         head = (letter, origin_id, str(self._place(answer.stream)), str(2 * len(fields)))
-        # Half of what an answer costs here would go into packing it argument by argument.
+        # Packing an answer argument by argument would take half of its processing time here.
         text = "".join([*map(_argument, head), *[f"{_name(name)}{_argument(value)}" for name, value in fields.items()]])
         if text.isascii():
             return text.encode("ascii")
@@ -72,12 +72,12 @@ class Batch:
 
 
 def _argument(text: str) -> str:
-    """An argument in the protocol's form, if it is ASCII."""
+    """Encode an argument in the Redis protocol; it must be ASCII."""
     return f"${len(text)}\r\n{text}\r\n"
 
 
 _name = cache(_argument)
-"""The same for the few names of fields."""
+"""`_argument`, cached for the few field names."""
 
 
 def _wire_argument(text: str) -> bytes:
@@ -86,7 +86,7 @@ def _wire_argument(text: str) -> bytes:
 
 
 def wire(text: str) -> bytes:
-    """UTF-8; bytes that were not, and came in as surrogates, go out as they were."""
+    """Encode text as UTF-8; bytes that were decoded to surrogates are restored unchanged."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

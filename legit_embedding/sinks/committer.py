@@ -1,4 +1,4 @@
-"""Gets answers written, whatever it takes."""
+"""Committing of answers, with retries until each one is settled."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ _SERVER_IS_BUSY = (
     *("BUSY", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "LOADING", "MASTERDOWN"),
     *("CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK "),
 )
-"""Refusals that speak of the server as a whole: they are waited out, like a lost connection."""
+"""Refusals that concern the server as a whole: they are waited out, like a lost connection."""
 
 _LARGE = 512 * 1024
 _LOST_WITH_IT = 3
-"""A server may drop the connection over something large, without a word: so often in a row, and it was that."""
+"""A server may drop the connection silently when a request is too large; this many losses in a row indicate that."""
 
 
 class Committer:
-    """Commits batches of answers, each again and again until all of it is settled.
+    """Commits batches of answers, retrying each until all of it is settled.
 
     Args:
         config: the streams.
         worker: the identity for the field ``worker``.
-        server: what to call the server in the log.
-        counters: what to count in.
+        server: the name of the server in the log.
+        counters: the writer's counters.
         backoff: how long to wait between attempts.
-        release: told which answers are confirmed, before each one's own callback is.
-        wrote: told the stream of each entry that was written.
+        release: called with the confirmed answers, before their own callbacks.
+        wrote: called with the stream of each entry that was written.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Committer:
 
     @property
     def health(self) -> Health:
-        """Whether answers get through."""
+        """The state of the result streams."""
         return self._refusal.health if self._outage.health.ok else self._outage.health
 
     async def settle(self, link: Link, answers: Sequence[Answer]) -> None:
-        """Return when every one of these answers is confirmed, in the dead letter, or its source's again."""
+        """Commit these answers; returns when each one is confirmed, in the dead letter, or given back to its source."""
         began = time.monotonic()
         try:
             await self._settle(link, answers)
@@ -136,7 +136,7 @@ class Committer:
         return True
 
     async def _replies(self, link: Link, answers: Sequence[Answer]) -> list[bytes]:
-        """The script's reply to each answer, after as many attempts as that takes."""
+        """The script's reply to each answer, after as many attempts as necessary."""
         attempt = 0
         batch: Batch | None = None
         while True:
@@ -161,7 +161,7 @@ class Committer:
                 return replies
 
     async def _is_too_large(self, link: Link, answers: Sequence[Answer], attempt: int) -> bool:
-        """Whether the server is there, and drops the connection whenever it gets this."""
+        """True if the server is reachable but drops the connection whenever it receives this batch."""
         if attempt < _LOST_WITH_IT or sum(answer.size for answer in answers) < _LARGE:
             return False
         await link.reset()
@@ -172,14 +172,14 @@ class Committer:
         return True
 
     async def _halves(self, link: Link, answers: Sequence[Answer], error: Exception) -> list[bytes]:
-        """Find the answer for which a batch is refused as a whole, so that it costs itself only."""
+        """Split a batch that is refused as a whole, so that only the answer at fault is refused."""
         if len(answers) == 1:
             return [REFUSED + _reason(error).encode("utf-8", "replace")]
         middle = len(answers) // 2
         return [*await self._replies(link, answers[:middle]), *await self._replies(link, answers[middle:])]
 
     async def _wait(self, link: Link, attempt: int, error: Exception) -> None:
-        """Let some time pass after a failure; less when another batch gets through meanwhile."""
+        """Pause after a failure; a success of another batch ends the pause early."""
         self._counters.retries += 1
         self._outage.failed(explain(error))
         self._retries.clear()
@@ -189,7 +189,7 @@ class Committer:
             await asyncio.wait_for(self._retries.wait(), self._backoff.delay(attempt))
 
     def _confirm(self, answers: Sequence[Answer], replies: Sequence[bytes]) -> list[tuple[Answer, str]]:
-        """Tell whoever waits for a confirmed answer; returns the others, and why they were refused."""
+        """Report the confirmed answers to their recipients; returns the refused ones, each with the reason."""
         refused: list[tuple[Answer, str]] = []
         confirmed: list[tuple[Answer, str]] = []
         for answer, reply in zip(answers, replies, strict=True):
@@ -215,7 +215,7 @@ class Committer:
         return True
 
     async def _bury(self, link: Link, answer: Answer, reason: str) -> None:
-        """Keep the task of an answer that no result stream takes; without the dead letter, its source has it back."""
+        """Keep the task of an answer that no result stream accepts; if the dead letter refuses it too, give it back."""
         task_id = answer.result.address.task_id
         said = f"{answer.stream}: {reason}"
         self._refusal.failed(said)
@@ -238,7 +238,7 @@ class Committer:
             return
 
     def _give_up(self, answer: Answer, reason: str) -> None:
-        """Let the source have the task of an answer that is written nowhere."""
+        """Give the task of an answer that cannot be written back to its source."""
         if answer.over:
             return
         answer.over = True
@@ -259,14 +259,14 @@ def _tell(answer: Answer, entry_id: str) -> None:
 
 
 def _blames_the_batch(error: Exception) -> bool:
-    """Whether the error speaks of what was sent, so that sending the same again is in vain."""
+    """True if the error concerns the content that was sent, so that sending it again is pointless."""
     if isinstance(error, ResponseError):
         return not isinstance(error, _SERVER_STATES) and not _blames_the_server(explain(error))
     return isinstance(error, DataError) or not isinstance(error, (RedisError, OSError, EOFError))
 
 
 def _blames_the_server(reason: str) -> bool:
-    """Whether a refusal speaks of the server's state, or of what this worker may do there at all."""
+    """True if a refusal concerns the server's state, or this worker's permissions in general."""
     return reason.startswith(_SERVER_IS_BUSY) or (reason.startswith("NOPERM") and "permissions to run" in reason)
 
 

@@ -1,7 +1,7 @@
-"""Write, confirm, then acknowledge: for a cluster whose slots tear the atomic step apart.
+"""Non-atomic commits, for a cluster whose slots rule out the atomic step: write, confirm, then acknowledge.
 
-Each answer is still written before its task is acknowledged, and what is known to be settled is not answered again. But
-a worker that dies in between leaves a task that is answered and pending: at least once, and ``source`` tells.
+Each answer is still written before its task is acknowledged, and a task known to be settled is not answered again.
+But if a worker dies in between, an answered task stays pending and may be answered twice; ``source`` shows that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 async def commit(link: Link, answers: Sequence[Answer], config: StreamConfig, worker: str) -> list[bytes]:
-    """Do in three round trips what the script does in one; returns the same replies.
+    """Do in three round trips the work of the script; returns the same replies.
 
     Raises:
         RedisError: the outcome is unknown.
@@ -50,7 +50,7 @@ def _question(origin: Origin, config: StreamConfig) -> list[Argument]:
 
 
 def _settled(origin: Origin, found: Any) -> bytes:  # noqa: ANN401 - a reply of Redis
-    """A reply for what needs no answer any more; empty for what does."""
+    """The reply for a task that needs no answer any more; empty if it needs one."""
     if origin.kind == "stream":
         if isinstance(found, ResponseError):
             return ALREADY if str(found).startswith("NOGROUP") else _written(found)

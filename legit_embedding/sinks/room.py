@@ -1,4 +1,4 @@
-"""Room in the result streams: nothing that a consumer group has not acknowledged is trimmed."""
+"""Limits on the result streams: entries that a consumer group has not acknowledged are not trimmed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 SCRIPT = Script(files(__package__).joinpath("room.lua").read_text(encoding="utf-8"))
 
 CHECK_S = 1.0
-"""How often the streams that were written to are looked at. It costs one round trip each, whatever was written; a
-stream exceeds its limit by what the fleet writes meanwhile, since the check trims and the writes do not."""
+"""Interval in seconds at which the streams written to are checked, at one round trip each. A stream exceeds its limit
+by the entries the fleet writes between checks, since the checks trim and the writes do not."""
 _SHARE = 16
-"""A stream is looked at sooner when so much of its limit was written: one part in this many."""
+"""A stream is checked early when one part in this many of its limit has been written."""
 
 
 class Room:
@@ -47,23 +47,23 @@ class Room:
         self._full: dict[str, str] = {}
         self._refused: set[str] = set()
         self.full = ""
-        """Which stream is full, and who holds it up, in a sentence; empty where none is."""
+        """A sentence naming the full stream and the group that holds it up; empty if none is full."""
 
     def wrote(self, stream: str) -> None:
-        """Note an entry. In the loop that watches."""
+        """Count a written entry. Called in the event loop that watches."""
         if self._watches:
             written = self._written[stream] = self._written.get(stream, 0) + 1
             if written * _SHARE >= self._limit:
                 self._soon.set()
 
     async def watch(self, link: Link) -> None:
-        """Look after the streams until cancelled."""
+        """Check the streams until cancelled."""
         while self._watches:
             streams, self._written = [*self._written, *self._full], {}
             for stream in dict.fromkeys(streams):
                 await self._check(link, stream)
             with suppress(TimeoutError):
-                # A full stream may be written to for as long as the work in progress lasts: no need to hurry then.
+                # A full stream is still written to while the work in progress lasts, so early checks would not help.
                 await asyncio.wait_for(asyncio.Event().wait() if self._full else self._soon.wait(), CHECK_S)
             self._soon.clear()
 
@@ -76,7 +76,7 @@ class Room:
                 logger.warning("the result stream %r cannot be trimmed: %s", stream, explain(error))
             return
         except (RedisError, OSError):
-            self._written.setdefault(stream, 0)  # the writer says that the server is away; it is looked at again
+            self._written.setdefault(stream, 0)  # the writer reports the lost server; the stream is checked again
             return
         if holder:
             self._fill(stream, holder)

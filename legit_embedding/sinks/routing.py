@@ -1,4 +1,4 @@
-"""Where an answer goes."""
+"""The choice of the result stream for an answer."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _REMEMBERED = 4096
 
 
 class Router:
-    """Chooses the result stream of an answer: ``reply_to``, then the app's route, then the default."""
+    """Chooses the result stream of an answer: ``reply_to``, else the app's route, else the default."""
 
     def __init__(self, config: StreamConfig) -> None:
         self._config = config
         self._allows = lru_cache(_REMEMBERED)(config.allows)
 
     def route(self, address: Address) -> tuple[str, TaskError | None]:
-        """The stream for this address.
+        """Choose the stream for this address.
 
         Returns:
-            The stream's key; and, where the address asked for one that it may not have, the error that replaces the
+            The stream's key; and, if the address asked for a stream that is not allowed, the error that replaces the
             outcome, for the default stream.
         """
         wanted = address.reply_to or self._config.routes.get(address.app or "", self._config.results)

@@ -1,4 +1,4 @@
-"""What the writer has done."""
+"""Counters of the writer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 
 @dataclass(frozen=True, slots=True)
 class WriterStats:
-    """Counts since the start; `in_flight`, `pending` and `pending_bytes` are of this moment."""
+    """Counters since the start; `in_flight`, `pending` and `pending_bytes` are current values."""
 
     written: int = 0
     already: int = 0
-    """Answered by an earlier delivery or another worker; nothing was written again."""
+    """Tasks already answered by an earlier delivery or another worker; nothing was written again."""
     refused: int = 0
-    """Answered with ``reply_to_refused`` on the default stream."""
+    """Tasks answered with ``reply_to_refused`` on the default stream."""
     batches: int = 0
     retries: int = 0
     in_flight: int = 0
@@ -25,11 +25,11 @@ class WriterStats:
     pending_bytes: int = 0
     write_s_sum: float = 0.0
     write_s_buckets: tuple[tuple[float, int], ...] = ()
-    """Cumulative, as Prometheus has it: (upper bound in seconds, batches confirmed within it)."""
+    """Cumulative as in Prometheus: (upper bound in seconds, number of batches confirmed within it)."""
 
 
 class Counters:
-    """Counts, by the writer's thread only; anyone may look."""
+    """Counters that only the writer's thread changes and any thread may read."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -42,13 +42,13 @@ class Counters:
         self._buckets = [0] * (len(BUCKETS_S) + 1)
 
     def confirmed(self, seconds: float) -> None:
-        """A batch was confirmed, this long after its first attempt began."""
+        """Count a confirmed batch with the time in seconds since its first attempt began."""
         self._batches += 1
         self._write_s_sum += seconds
         self._buckets[bisect_left(BUCKETS_S, seconds)] += 1
 
     def snapshot(self, pending: int, pending_bytes: int) -> WriterStats:
-        """The counts of this moment."""
+        """The current counters."""
         return WriterStats(
             written=self.written,
             already=self.already,

@@ -1,4 +1,4 @@
-"""The thread that writes answers, many at a time, and says which are confirmed."""
+"""The writer thread, which writes answers in batches and reports their confirmation."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ process as much as ten answers do."""
 class StreamWriter:
     """Writes results to their streams and acknowledges their tasks, asynchronously.
 
-    A result that was put leaves in one of three ways: its job is told `written` once Redis has confirmed it, or
-    `unwritten` because neither a result stream nor the dead letter takes it; or `close` returns it, unacknowledged.
-    While the server as a whole takes nothing, it is tried again for as long as that takes.
+    Each submitted result ends in one of three ways: its job is told `written` once Redis has confirmed it, or
+    `unwritten` because neither a result stream nor the dead letter accepts it; or `close` returns it, unacknowledged.
+    While the server as a whole accepts no writes, the writer keeps retrying.
 
     Args:
         config: the streams.
         url: the Redis server.
         worker: the identity for the field ``worker``.
-        on_room: called, in the writer's thread, when there is room again after `has_room` said no.
-        limits: how much may be unwritten.
+        on_room: called, in the writer's thread, when there is room again after `has_room` has returned False.
+        limits: limits on unconfirmed answers.
         timeout_s: how long Redis may take to answer before the connection is given up.
         backoff: how long to wait between attempts.
     """
@@ -83,39 +83,39 @@ class StreamWriter:
         self._thread = Thread(target=self._run, name="stream-writer", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. Redis need not be there yet."""
+        """Start the thread. Redis need not be available yet."""
         self._thread.start()
         self._turns.wait()
 
     def put(self, job: Recipient, result: Result) -> None:
-        """Take a job's answer; never blocks, and never refuses for want of room (ask `has_room` before taking on work).
+        """Queue a job's answer; never blocks or refuses for lack of room (check `has_room` before taking on work).
 
         Args:
-            job: told once, in the writer's thread: `written` when Redis has confirmed the answer, `unwritten` where no
-                stream takes it, not even the dead letter.
-            result: what to write. Where its address is outside the allow-list, ``reply_to_refused`` is written to the
-                default stream instead, and `written` gets that.
+            job: told once, in the writer's thread: `written` when Redis has confirmed the answer, `unwritten` if no
+                stream accepts it, not even the dead letter.
+            result: the result to write. If its address is outside the allow-list, ``reply_to_refused`` is written to
+                the default stream instead and passed to `written`.
 
-        After `close` nothing is taken: nobody is told, and the task stays unacknowledged.
+            After `close` the answer is dropped: the job is not told, and the task stays unacknowledged.
         """
         if self._backlog.put(Answer.of(job, result)):
             self._in_loop(self._waker.set)
 
     def has_room(self) -> bool:
-        """Whether fewer results are unwritten than the limits allow."""
+        """True if fewer results are unconfirmed than the limits allow."""
         return self._backlog.has_room()
 
     @property
     def results_full(self) -> str:
-        """Which result stream is full of what a consumer group has not read, in a sentence; empty where none is."""
+        """A sentence naming a result stream full of entries that a consumer group has not read; empty if none is."""
         return self._room.full
 
     def drain(self, timeout: float) -> bool:
-        """Wait until everything put so far is confirmed; False when the timeout came first."""
+        """Wait until all answers queued so far are confirmed; False if the timeout came first."""
         return self._backlog.wait_until_empty(timeout)
 
     def close(self, timeout: float = 0.0) -> list[Result]:
-        """Drain for at most `timeout` seconds, stop the thread, and return what is unconfirmed. Idempotent."""
+        """Drain for at most `timeout` seconds, stop the thread, and return the unconfirmed results. Idempotent."""
         self.drain(timeout)
         self._backlog.close()
         if self._thread.is_alive():
@@ -124,15 +124,15 @@ class StreamWriter:
         return [answer.result for answer in self._backlog.rest()]
 
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """True while the thread runs."""
         return self._thread.is_alive()
 
     def health(self) -> Health:
-        """Whether Redis takes results: ``ok``, or the last ``error`` and ``since`` when (unix seconds)."""
+        """The state of writing to Redis: ``ok``, or the last ``error`` and ``since`` when (Unix seconds)."""
         return self._death or self._committer.health
 
     def stats(self) -> WriterStats:
-        """Counters of this moment."""
+        """The current counters."""
         return self._counters.snapshot(len(self._backlog), self._backlog.size)
 
     def _run(self) -> None:
@@ -162,7 +162,7 @@ class StreamWriter:
             await link.close()
 
     async def _send(self, link: Link, flights: set[asyncio.Task[Any]]) -> None:
-        """Keep as many batches on their way as there are answers for, up to the limit."""
+        """Keep as many batches in flight as there are answers for, up to the limit."""
         woken: asyncio.Task[Any] = asyncio.create_task(self._waker.wait())
         while True:
             while len(flights) < self._limits.in_flight and (answers := self._backlog.take()):
@@ -178,7 +178,7 @@ class StreamWriter:
                 flight.result()
 
     async def _gather(self) -> None:
-        """Let more answers come when they come in quick succession."""
+        """Wait briefly for more answers if they come in quick succession."""
         last, self._gathered_at = self._gathered_at, time.monotonic()
         if self._gathered_at - last < 2 * GATHER_S and self._backlog.waiting < self._limits.batch:
             await asyncio.sleep(GATHER_S)

@@ -1,1 +1,1 @@
-"""What brings tasks besides Celery."""
+"""Sources of tasks other than Celery."""

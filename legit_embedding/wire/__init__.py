@@ -1,1 +1,1 @@
-"""The objects on the wire: what a producer sends and what a consumer reads."""
+"""The wire format: task objects sent by producers, and results read by consumers."""

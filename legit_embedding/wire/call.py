@@ -1,4 +1,4 @@
-"""What a Celery call of an entrypoint carries, in whichever way it was passed."""
+"""The task objects in a Celery call of an entrypoint, in any of the accepted forms."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PARAMETERS = ("task", "tasks", "handoff")
-"""The keywords that hold a whole object, or a list of them."""
+"""The keyword arguments that hold a whole object, or a list of objects."""
 FIELDS = frozenset(TaskObject.model_fields) | frozenset(HandOff.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The task objects of one call; with an error, as far as they are legible, so that each can be answered."""
+    """The task objects of one call; if it has an error, as far as they are legible, so that each can be answered."""
 
     raws: tuple[object, ...]
     in_batch: bool
     error: TaskError | None = None
 
     def origins(self, celery_id: str) -> list[Origin]:
-        """Where each object came from; one in a batch has its place in it for an id."""
+        """The origin of each object; one in a batch is identified by its position."""
         ids = [f"{celery_id}:{index}" for index in range(len(self.raws))] if self.in_batch else [celery_id]
         return [Origin("celery", each) for each in ids]
 
 
 def read_one(args: object, kwargs: object) -> Call:
-    """Read a call of an entrypoint that takes one object: as its one argument, as ``task=``, or its fields as keywords.
+    """Read a call of an entrypoint for one object, given as its one argument, as ``task=``, or as keyword fields.
 
-    Keywords that are no fields are ignored, as unknown fields of an object are.
+    Keyword arguments that are not fields are ignored, as unknown fields of an object are.
     """
     objects, keywords = _taken_apart(args, kwargs)
     if not objects and keywords:
@@ -47,7 +47,7 @@ def read_one(args: object, kwargs: object) -> Call:
 
 
 def read_batch(args: object, kwargs: object) -> Call:
-    """Read a call of an entrypoint that takes a list of objects: as its one argument, or as ``tasks=``."""
+    """Read a call of an entrypoint for a list of objects, given as its one argument or as ``tasks=``."""
     objects, keywords = _taken_apart(args, kwargs)
     problem = _problem(objects, keywords)
     if problem is None and not isinstance(objects[0], list):
@@ -60,7 +60,7 @@ def read_batch(args: object, kwargs: object) -> Call:
 
 
 def _taken_apart(args: object, kwargs: object) -> tuple[list[object], dict[str, object]]:
-    """The whole objects of a call, and its other keywords."""
+    """Split a call into its whole objects and its other keyword arguments."""
     objects = list(args) if isinstance(args, list | tuple) else [args] if args else []
     keywords = dict(kwargs) if isinstance(kwargs, Mapping) else {}
     objects += [keywords.pop(name) for name in PARAMETERS if name in keywords]
@@ -81,6 +81,6 @@ def _problem(objects: list[object], keywords: dict[str, object]) -> TaskError | 
 
 
 def _most_legible(candidates: Iterable[object]) -> object:
-    """The first that says which task it is, to answer under its name."""
+    """The first object with a legible task id, so that the answer carries it."""
     named = (each for each in candidates if isinstance(each, dict) and each.get("task_id"))
     return next(named, None)

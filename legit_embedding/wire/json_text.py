@@ -1,4 +1,4 @@
-"""JSON as it stands on the wire, read without adding a meaning to it and written without adding anything to JSON."""
+"""Strict JSON: reading adds no interpretation, and writing adds no extension."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 def loads(text: str) -> Any:  # noqa: ANN401 - JSON is anything
     """Read JSON.
 
-    ``NaN``, ``1e999`` and numbers of thousands of digits become floats that `dumps` refuses: so the field they are in
-    can be named.
+    ``NaN``, ``1e999`` and numbers of thousands of digits become floats that `dumps` refuses, so that the error can name
+    the field they are in.
 
     Raises:
-        ValueError: it is not JSON, or nested too deeply.
+        ValueError: the text is not JSON, or is nested too deeply.
     """
     try:
         return _DECODER.decode(text)
@@ -33,10 +33,10 @@ def loads(text: str) -> Any:  # noqa: ANN401 - JSON is anything
 
 
 def dumps(value: object) -> str:
-    """Write JSON, compactly.
+    """Write compact JSON.
 
     Raises:
-        ValueError: the value holds something that JSON does not have, or is nested too deeply.
+        ValueError: the value contains something that JSON cannot represent, or is nested too deeply.
     """
     try:
         return _ENCODER.encode(value)

@@ -1,4 +1,4 @@
-"""Keys of Redis that no answer may be written to, whatever the allow-list says."""
+"""Redis keys that no answer may be written to, regardless of the allow-list."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 _OTHERS = ("unacked", "_kombu", "celery-task-meta-", "celery-taskset-meta-")
-"""What keys of kombu's transport and of Celery's result backend begin with."""
+"""Prefixes of the keys of kombu's transport and of Celery's result backend."""
 _OURS = ("embedding:worker", "embedding:claim:", "embedding:stats:", "embedding:written:", "embedding:migration")
 _NAMESPACE = "embedding:"
 
 _PRIORITY = re.compile(r"\W{1,8}\d+")
-"""What kombu appends to a queue's name for its lists of other priorities: a separator and a number."""
+"""The suffix of a queue's lists for other priorities in kombu: a separator and a number."""
 
 _queues: set[str] = set()
 
 
 def reserve_queues(names: Iterable[str]) -> None:
-    """Reserve the lists of these queues: to be called before the first task is taken."""
+    """Reserve the lists of these queues; to be called before the first task is accepted."""
     _queues.update(names)
 
 
 def is_reserved(key: str, but: Collection[str] = ()) -> bool:
-    """Whether Celery, kombu or this worker uses the key, or may come to use it.
+    """True if Celery, kombu or this worker uses the key, or may come to use it.
 
     Args:
         key: the key.
-        but: keys in the worker's namespace that an operator has chosen.
+        but: exceptions: keys in the worker's namespace that an operator has chosen.
     """
     if key.startswith((*_OTHERS, *_OURS)) or key in _queues:
         return True

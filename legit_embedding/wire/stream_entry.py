@@ -1,4 +1,4 @@
-"""What stands in the task stream, and the task object in it."""
+"""Entries of the task stream, and the task objects in them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Entry:
     """One task of the stream, as its producer sent it."""
 
     raw: dict[str, Any]
-    """What `TaskObject.parse` takes; ``task_id`` is there even if the producer sent none."""
+    """The input of `TaskObject.parse`; ``task_id`` is set even if the producer sent none."""
     origin: Origin
     deliveries: int = 1
-    """How often it was given to a worker, this time included."""
+    """The number of deliveries to workers, including this one."""
     error: TaskError | None = None
-    """``invalid_task`` where it is wrong in a way that `raw` does not show; `raw` still has the address."""
+    """``invalid_task`` if the entry is invalid in a way that `raw` does not show; `raw` still has the address."""
 
     @classmethod
     def read(cls, entry_id: str, fields: Sequence[bytes], deliveries: int = 1) -> Entry:
-        """Read an entry of either layout (CONTRACT section 3); whatever it holds, it becomes an entry.
+        """Read an entry of either layout (CONTRACT section 3); invalid content still yields an entry.
 
         Args:
-            entry_id: its id, which stands in for a missing ``task_id``.
-            fields: names and values in turn, as Redis gives them.
-            deliveries: how often it was delivered, this time included.
+            entry_id: its id, which replaces a missing ``task_id``.
+            fields: alternating names and values, as Redis returns them.
+            deliveries: the number of deliveries, including this one.
         """
         origin = Origin("stream", entry_id)
         try:
@@ -57,7 +57,7 @@ class Entry:
 
 
 def _task_object(fields: Sequence[bytes]) -> tuple[dict[str, Any], TaskError | None]:
-    # Bytes that are no UTF-8 become surrogates: no model takes them, and an answer that echoes them is exact.
+    # Invalid UTF-8 becomes surrogates: no model accepts them, and an answer that echoes them restores the exact bytes.
     texts = [field.decode("utf-8", "surrogateescape") for field in fields]
     pairs = dict(zip(texts[::2], texts[1::2], strict=True))
     payload = pairs.pop(PAYLOAD, None)
@@ -71,7 +71,7 @@ def _task_object(fields: Sequence[bytes]) -> tuple[dict[str, Any], TaskError | N
 
 
 def _flat(pairs: dict[str, str]) -> dict[str, Any]:
-    """A task object from fields that are all text. Empty ones are absent ones: PHP writes null so."""
+    """Make a task object from text fields. Empty fields count as absent: PHP writes null as an empty string."""
     serialized = _is_serialized(pairs)
     absent = ("", "null") if serialized else ("",)
     raw: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def _flat(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def _typed(name: str, text: str) -> object:
-    """The value that a JSON task object would have; text that does not fit is left for the task's own check."""
+    """Convert text to the value of a JSON task object; invalid text is left for the task's own validation."""
     if name == "deadline":
         return int(text) if _INTEGER.fullmatch(text) else text
     if name == "return_embedding":
@@ -97,10 +97,10 @@ def _typed(name: str, text: str) -> object:
 
 
 def _is_serialized(pairs: dict[str, str]) -> bool:
-    """Whether a serializer wrote these values, as phpredis does with ``SERIALIZER_JSON``.
+    """True if a serializer wrote these values, as phpredis does with ``SERIALIZER_JSON``.
 
-    That is so where every value is JSON, and one besides ``text`` is a string in quotes: no other plain value is ever
-    in quotes, and a text may be a quotation. All the values of such an entry are decoded; of any other, none is.
+    That is assumed if every value is JSON and at least one besides ``text`` is a quoted string: no other plain value is
+    ever quoted, while a text may be a quotation. Either all values of an entry are decoded, or none.
     """
     if not any(value[:1] == '"' for name, value in pairs.items() if name != "text"):
         return False
@@ -118,10 +118,10 @@ def _unquoted(value: str) -> str:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The JSON object in this text, which a serializer may have made a JSON string.
+    """Parse the JSON object in this text, which a serializer may have encoded as a JSON string.
 
     Raises:
-        ValueError: there is none; a sentence that says so.
+        ValueError: the text holds no JSON object; the message says why.
     """
     try:
         value = json_text.loads(text)

@@ -1,4 +1,4 @@
-"""The consumer group of the task stream, as one of its consumers sees it."""
+"""The consumer group of the task stream, from the view of one consumer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MINE, RECLAIM, LEAVE = _script("mine.lua"), _script("reclaim.lua"), _script("lea
 
 
 class Group:
-    """One consumer's dealings with its group. Every method may raise `RedisError`.
+    """One consumer's operations on its group. Every method may raise `RedisError`.
 
     Args:
         config: the streams.
@@ -45,7 +45,7 @@ class Group:
         self._config = config
 
     async def make(self) -> None:
-        """Make the group, and the stream, where there is none; it begins with the stream's oldest entry."""
+        """Create the group and the stream if they do not exist; the group begins with the stream's oldest entry."""
         try:
             await self.link.call("XGROUP", "CREATE", self._config.tasks, self._config.group, "0", "MKSTREAM")
         except ResponseError as error:
@@ -58,9 +58,9 @@ class Group:
         """Read new entries.
 
         Args:
-            connection: what to wait on.
-            counts: how many to read at most; several reads share one round trip.
-            block_ms: how long the first waits where there is nothing; 0 not at all.
+            connection: the connection that may block.
+            counts: the most entries of each read; several reads share one round trip.
+            block_ms: how long the first read waits for entries, in milliseconds; 0 does not wait.
         """
         block: tuple[Argument, ...] = ("BLOCK", block_ms) if block_ms else ()
         head = ("XREADGROUP", "GROUP", self._config.group, self.consumer)
@@ -69,14 +69,14 @@ class Group:
         for reply in await connection.pipeline(reads):
             if isinstance(reply, ResponseError):
                 if delivered:
-                    break  # what was read stands, and the next read fails alike
+                    break  # entries already read are kept, and the next read fails in the same way
                 raise reply
             for _, entries in reply or ():
                 delivered += _entries(entries)
         return delivered
 
     async def own(self) -> dict[str, int]:
-        """Every pending entry of this consumer, and how often it was delivered."""
+        """Every pending entry of this consumer, with its number of deliveries."""
         owned: dict[str, int] = {}
         start = "-"
         while True:
@@ -89,35 +89,35 @@ class Group:
             start = f"({rows[-1][0].decode()}"
 
     async def reclaim(self, cursor: str, count: int) -> tuple[str, dict[str, int]]:
-        """Take over some of the entries that were idle too long; that counts as no delivery.
+        """Claim some of the entries that were idle too long; this does not count as a delivery.
 
         Returns:
-            Where to go on (``0-0``: at the beginning), and each entry with how often it was delivered.
+            The cursor for the next call (``0-0`` is the beginning), and each entry with its number of deliveries.
         """
         arguments: list[Argument] = [self._config.group, self.consumer, self._config.claim_idle_ms, cursor, count]
         following, found = await self.link.run(RECLAIM, [self._config.tasks], arguments)
         return following.decode(), {entry_id.decode(): deliveries for entry_id, deliveries in found}
 
     async def take(self, tries: Mapping[str, int]) -> Delivered:
-        """Deliver own entries to ourselves once more; those that are gone, or another's, are left out."""
+        """Deliver own entries to this consumer once more; deleted entries and those of others are left out."""
         return _entries(await self._mine("take", 0, tries))
 
     async def keep(self, entry_ids: Iterable[str]) -> set[str]:
-        """Say that these are being worked on; returns those that are pending and still this consumer's."""
+        """Reset the idle time of entries in progress; returns those that are pending and still this consumer's."""
         kept: list[bytes] = await self._mine("keep", 0, dict.fromkeys(entry_ids, 0))
         return {entry_id.decode() for entry_id in kept}
 
     async def give_back(self, tries: Mapping[str, int]) -> None:
-        """Let others claim these own entries at once."""
+        """Allow other consumers to claim these entries at once."""
         await self._mine("return", self._config.claim_idle_ms, tries)
 
     async def fields(self, entry_id: str) -> list[bytes]:
-        """The fields of an entry; none where it was deleted."""
+        """The fields of an entry; empty if it was deleted."""
         found = _entries(await self.link.call("XRANGE", self._config.tasks, entry_id, entry_id))
         return found[0][1] if found else []
 
     async def clear(self, entry_id: str) -> None:
-        """Acknowledge an entry that does not exist any more."""
+        """Acknowledge an entry that no longer exists."""
         await self.link.call("XACK", self._config.tasks, self._config.group, entry_id)
 
     async def sweep(self, idle_ms: int) -> list[str]:
@@ -125,7 +125,7 @@ class Group:
         return await self._remove(idle_ms)
 
     async def leave(self) -> bool:
-        """Remove this consumer, if it owns nothing."""
+        """Remove this consumer if it owns no entries; True if it was removed."""
         return bool(await self._remove(""))
 
     async def _mine(self, what: str, idle_ms: int, tries: Mapping[str, int]) -> list[Any]:

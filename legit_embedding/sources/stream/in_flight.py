@@ -1,4 +1,4 @@
-"""The entries that are in the works here."""
+"""The stream entries that are in flight in this worker."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class InFlightEntries:
-    """What was submitted and is not settled. Settled by any thread, watched by the loop's.
+    """Entries that are submitted and not settled. Settled from any thread, watched by the event loop's.
 
     Args:
-        submit: takes an entry into the works.
-        room: how many more entries the works can take.
+        submit: submits an entry to the pipeline.
+        room: returns the number of further entries that the pipeline accepts.
     """
 
     def __init__(self, submit: Callable[[Entry], None], room: Callable[[], int]) -> None:
@@ -43,11 +43,11 @@ class InFlightEntries:
         return entry_id in self._held
 
     def ids(self) -> list[str]:
-        """Everything that is in the works."""
+        """The ids of all entries in flight."""
         return list(self._held)
 
     def submit(self, entry: Entry) -> None:
-        """Hold an entry and submit it; once `close` was called it is returned instead."""
+        """Record an entry and submit it; after `close` it is returned to the group instead."""
         entry_id = entry.origin.id
         with self._lock:
             if self._closed:
@@ -58,35 +58,35 @@ class InFlightEntries:
             try:
                 self._submit(entry)
             except Exception:
-                # It stays pending, and is tried again once it is idle for long enough.
+                # It stays pending, and is retried once it has been idle for long enough.
                 self._held.pop(entry_id, None)
                 logger.exception("the stream entry %s was not taken", entry_id)
 
     def close(self) -> None:
-        """Submit nothing more: when this returns, no call of `submit` is under way."""
+        """Stop submitting: when this returns, no call of `submit` is in progress."""
         with self._lock:
             self._closed = True
 
     def settled(self, entry_id: str) -> None:
-        """The entry was answered."""
+        """Remove an entry that was answered."""
         self._held.pop(entry_id, None)
         self.changed()
 
     def given_back(self, entry_id: str) -> None:
-        """The entry was not tried: another worker may have it, and this delivery does not count."""
+        """Return an entry that was not tried: another worker may have it, and this delivery does not count."""
         deliveries = self._held.pop(entry_id, None)
         if deliveries is not None:
             self._returned[entry_id] = deliveries - 1
         self.changed()
 
     def take_held(self) -> dict[str, int]:
-        """Let go of everything that is in the works; how often each was delivered."""
+        """Remove and return all entries in flight, each with its number of deliveries."""
         held = dict(self._held)
         self._held.clear()
         return held
 
     def take_returned(self) -> dict[str, int]:
-        """What is to be returned to the group, and how often it was really tried."""
+        """Remove and return the entries to return to the group, each with its number of actual tries."""
         returned: dict[str, int] = {}
         while self._returned:
             entry_id, tries = self._returned.popitem()
@@ -94,14 +94,14 @@ class InFlightEntries:
         return returned
 
     def changed(self) -> None:
-        """Wake who waits for a change."""
+        """Wake the coroutine that waits for a change."""
         loop, self._loop = self._loop, None
         if loop is not None:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._changed.set)
 
     async def change(self, timeout: float) -> None:
-        """Wait for the next change, or until the timeout."""
+        """Wait for the next change or the timeout, in seconds."""
         self._changed.clear()
         self._loop = asyncio.get_running_loop()
         with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""What keeps the group in order, beside the reading."""
+"""Maintenance of the consumer group, concurrent with reading."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BEATS = 3
-"""How often an entry in the works is kept alive in the time after which another may claim it."""
+"""The number of times an entry in flight is refreshed within the idle time after which it may be claimed."""
 _GONE = 2
-"""A consumer that was idle for so many times the claim's idle time is gone."""
+"""The multiple of the claim idle time after which an idle consumer counts as gone."""
 
 
 class Maintenance:
-    """Keeps own entries alive, takes over abandoned ones, and removes consumers that are gone.
+    """Keeps own entries alive, claims abandoned ones, and removes consumers that are gone.
 
     Args:
         config: the streams.
         group: the group, as this consumer sees it.
-        in_flight: what is in the works.
-        recovered: where abandoned entries go, to be tried again.
-        stopping: set to reclaim and remove nothing more; what is held is still kept alive.
+        in_flight: the entries in flight.
+        recovered: receives abandoned entries, to be retried.
+        stopping: set to stop claiming and removing; entries in flight are still kept alive.
         found: called after entries were recovered.
     """
 
@@ -53,9 +53,9 @@ class Maintenance:
         self._cursor = "0-0"
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Do the maintenance at regular intervals until cancelled."""
         while True:
-            # First a pause: after an outage, the others have a moment to say what they are working on.
+            # The pause comes first: after an outage, it gives other consumers time to refresh their entries.
             beat_s = self._config.claim_idle_ms / 1000 / _BEATS
             await asyncio.sleep(beat_s * random.uniform(0.8, 1.0))  # noqa: S311 - spreads the load, keeps no secret
             await self.keep()
@@ -65,13 +65,13 @@ class Maintenance:
                 await self._sweep()
 
     async def keep(self) -> None:
-        """Keep alive what is this worker's; forget what another has taken, unless it is in the works."""
+        """Keep this worker's entries alive; drop waiting ones that another consumer has claimed."""
         waiting = list(self._retries)
         kept = await self._group.keep([*self._in_flight.ids(), *waiting])
         self._retries.drop(entry_id for entry_id in waiting if entry_id not in kept)
 
     async def _reclaim(self) -> None:
-        """Take over as many abandoned entries as there is room for; the cursor is carried to the next time."""
+        """Claim as many abandoned entries as there is room for; the cursor is kept for the next time."""
         while not self._stopping.is_set() and (count := self._wanted()) > 0:
             self._cursor, found = await self._group.reclaim(self._cursor, count)
             fresh = {entry_id: tries for entry_id, tries in found.items() if entry_id not in self._in_flight}

@@ -1,4 +1,4 @@
-"""What feeds the pipeline: entries to be tried again, then new ones."""
+"""The reader of the task stream, which submits entries to be retried first and then new ones."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ logger = logging.getLogger(__name__)
 
 _ROOM_POLL_S = 0.1
 _GATHER_S = 0.002
-"""When there was no room, a moment for more of it: many entries a read, not one."""
+"""Pause after there was no room, in seconds, so that the next read takes many entries and not one."""
 _PAGE_S = 0.002
-"""One page for so much of a round trip: one of 77 ms carries 39 pages, so that distance costs no speed."""
+"""Round-trip time per page read ahead, in seconds: one of 77 ms carries 39 pages, so latency costs no speed."""
 _NUDGE_S = 0.05
 
 
 class Reader:
-    """Reads while there is room, in one coroutine.
+    """Reads entries while there is room, in one coroutine.
 
     Args:
         config: the streams.
         group: the group, as this consumer sees it.
-        dead_letter: where entries go that were tried too often.
-        in_flight: what is in the works.
-        recovered: what is to be tried again.
-        stopping: set to let `run` return soon.
+        dead_letter: receives entries that were tried too often.
+        in_flight: the entries in flight.
+        recovered: the entries to be retried.
+        stopping: set to make `run` return soon.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Reader:
         self._pages = 1
 
     async def run(self) -> None:
-        """Read until told to stop."""
+        """Read until `stopping` is set."""
         nudging = asyncio.create_task(self._nudge_until_stopped())
         try:
             async with self._group.link.hold() as connection:
@@ -84,7 +84,7 @@ class Reader:
             await end([nudging])
 
     async def nudge(self) -> None:
-        """Let the reader look up, if it waits for new entries; without leave to do so, its wait ends by itself."""
+        """End the reader's blocking wait for new entries; without permission for that, the wait ends by itself."""
         if self._blocked and self._client_id is not None:
             with suppress(ResponseError):
                 await self._group.link.call("CLIENT", "UNBLOCK", self._client_id)
@@ -98,12 +98,12 @@ class Reader:
 
     async def _introduce(self, connection: Connection) -> None:
         began = time.monotonic()
-        with suppress(ResponseError):  # where the user may not ask, a read ends when its time is over
+        with suppress(ResponseError):  # without permission, a read ends when its time is over
             self._client_id = await connection.call("CLIENT", "ID")
         self._round_trip_s = time.monotonic() - began
 
     async def _step(self, connection: Connection, room: int) -> None:
-        """The most urgent thing: bury, try again, try alone, or read what is new."""
+        """Do the most urgent action: bury, retry, retry suspects alone, or read new entries."""
         if dead := self._retries.dead():
             await self._bury(dead)
         elif harmless := self._retries.harmless(min(room, self._config.read_count)):
@@ -116,7 +116,7 @@ class Reader:
     async def _read(self, connection: Connection, room: int) -> None:
         count = min(self._config.read_count, room)
         pages = min(self._pages, room // count)
-        # Where the last read was full there is more, and no need to wait for it.
+        # If the last read was full there are more entries, and no need to wait for them.
         self._blocked = pages == 1
         try:
             delivered = await self._group.read(connection, [count] * pages, self._block_ms if self._blocked else 0)
@@ -134,14 +134,14 @@ class Reader:
             self._deliver(entry_id, fields, tries[entry_id] + 1)
 
     async def _try_alone(self, suspects: Mapping[str, int]) -> None:
-        """Try entries that may have killed a worker while nothing else of the stream is in the works."""
+        """Retry entries that may have killed a worker while no other entry of the stream is in flight."""
         await self._until_nothing_is_held()
         if not self._stopping.is_set():
             await self._try_again(suspects)
             await self._until_nothing_is_held()
 
     async def _until_nothing_is_held(self) -> None:
-        # Bounded: a task that is merely slow must not stop the stream.
+        # Bounded, because a task that is merely slow must not stop the stream.
         deadline = time.monotonic() + self._config.claim_idle_ms / 1000
         while len(self._in_flight) and time.monotonic() < deadline and not self._stopping.is_set():
             await self._in_flight.change(_ROOM_POLL_S)
@@ -151,7 +151,7 @@ class Reader:
             try:
                 await self._bury_one(entry_id, tries)
             except ResponseError as error:
-                # It stays pending until it is reclaimed, and this is tried again; the stream goes on.
+                # The entry stays pending until it is claimed, and burying is tried again; reading continues.
                 logger.error("the stream entry %s cannot be moved to the dead letter: %s", entry_id, explain(error))  # noqa: TRY400
             self._retries.drop([entry_id])
 

@@ -1,4 +1,4 @@
-"""Entries that were delivered before, and are this worker's to try again."""
+"""Entries that were delivered before and that this worker retries."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _TOGETHER = {1: 1, 2: 8, 3: 64}
-"""How many are tried together, by the tries that are left to them; with more left, as many as there is room for."""
+"""How many entries are retried together, by the tries left to them; with more left, as many as there is room for."""
 
 
 class Retries:
-    """Owned, but not given to the pipeline yet. Decides what is tried next, and in which company.
+    """Owned entries that are not submitted yet. Decides which are retried next, and how many together.
 
-    One entry may kill the process each time it is tried, and every entry that is in the works with it then loses a try
-    too. So the fewer tries are left, the smaller the company; and with the last one an entry is alone, so that only
-    what deserves it ends in the dead letter.
+    An entry may kill the process each time it is tried, and every other entry in flight then loses a try too. So the
+    fewer tries entries have left, the fewer are tried together. With its last try an entry is alone, so that only
+    entries at fault end in the dead letter.
 
     Args:
-        max_deliveries: how often an entry may be tried.
+        max_deliveries: the most times an entry may be tried.
     """
 
     def __init__(self, max_deliveries: int) -> None:
         self._max_deliveries = max_deliveries
         self._tries: dict[str, int] = {}
         self.reclaimed = 0
-        """How many were another worker's."""
+        """The number of entries claimed from other workers."""
 
     def __len__(self) -> int:
         return len(self._tries)
@@ -38,20 +38,20 @@ class Retries:
         return iter(self._tries)
 
     def add(self, tries: Mapping[str, int]) -> None:
-        """Take entries in, each with how often it was tried."""
+        """Add entries, each with its number of tries."""
         self._tries.update(tries)
 
     def drop(self, entry_ids: Iterable[str]) -> None:
-        """Forget entries that are in the works now, or another's."""
+        """Remove entries that are in flight now, or owned by another worker."""
         for entry_id in entry_ids:
             self._tries.pop(entry_id, None)
 
     def dead(self) -> dict[str, int]:
-        """Those that were tried as often as they may."""
+        """The entries that have used all their tries."""
         return {entry_id: tries for entry_id, tries in self._tries.items() if tries >= self._max_deliveries}
 
     def harmless(self, room: int) -> dict[str, int]:
-        """Up to `room` of those that may be tried beside anything else."""
+        """Up to `room` entries that may be tried beside any others."""
         found: dict[str, int] = {}
         for entry_id, tries in self._tries.items():
             if len(found) >= room:
@@ -61,7 +61,7 @@ class Retries:
         return found
 
     def suspects(self) -> dict[str, int]:
-        """The next company to be tried while nothing else is; those with the most tries left come first."""
+        """The next group to be tried with nothing else in flight; entries with the most tries left come first."""
         left = [self._max_deliveries - tries for tries in self._tries.values()]
         most = max((tries for tries in left if tries in _TOGETHER), default=0)
         company = [entry for entry, tries in self._tries.items() if self._max_deliveries - tries == most]

@@ -1,4 +1,4 @@
-"""The task stream as a source: one consumer of its group, in a thread of its own."""
+"""The task stream as a source: one consumer of its group, on its own thread."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ logger = logging.getLogger(__name__)
 
 
 class Taker(Protocol):
-    """Takes tasks: a pipeline."""
+    """The part of the pipeline that accepts tasks."""
 
     def submit(self, raw: object, origin: Origin, caller: Caller) -> Any:  # noqa: ANN401 - nobody looks at it
-        """Take a task."""
+        """Accept a task."""
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error."""
 
     def room(self) -> int:
-        """How many more tasks it takes."""
+        """The number of further tasks that it accepts."""
         ...
 
 
 class EntryCaller:
-    """Tells the source how the task of one entry ended."""
+    """Reports the outcome of one entry's task to the source."""
 
     __slots__ = ("_entry_id", "_source")
 
@@ -59,34 +59,34 @@ class EntryCaller:
         self._entry_id = entry_id
 
     def written(self, written: Written) -> None:  # noqa: ARG002 - the answer and the acknowledgement were one step
-        """The entry is acknowledged with its answer."""
+        """Settle the entry, which was acknowledged together with its answer."""
         self._source.settled(self._entry_id)
 
     def handed_over(self, handed: HandedOver) -> None:  # noqa: ARG002
-        """A prep-only worker reads no stream."""
+        """Give the entry back; does not occur, since a prep-only worker reads no stream."""
         self._source.given_back(self._entry_id)
 
     def given_back(self, error: GivenBackError) -> None:  # noqa: ARG002
-        """Others may have the entry."""
+        """Give the entry back for other workers."""
         self._source.given_back(self._entry_id)
 
 
 LAST_READ_S = 2.0
-"""How long a shutdown waits for what Redis has on its way, in seconds."""
+"""How long a shutdown waits for entries that Redis is sending, in seconds."""
 _STEADY_S = 1.0
-"""A session that lasts for so long has ended the outage before it."""
+"""The duration of a session, in seconds, after which the previous outage counts as over."""
 
 
 class StreamSource:
-    """Reads tasks from the stream and submits them, keeps them its own while they are in the works, and leaves.
+    """Reads tasks from the stream, submits them, keeps them claimed while in flight, and leaves the group at the end.
 
-    Redis may come late, go away and come back: the source tries again until it is closed.
+    Redis may be unavailable at any time: the source keeps reconnecting until it is closed.
 
     Args:
         config: the streams.
         url: the Redis server.
         consumer: this consumer's name: the worker's identity.
-        taker: the pipeline; it must be quick. Where it raises, the entry is left to be tried again later.
+        taker: the pipeline; must be quick. If it raises, the entry is retried later.
         timeout_s: how long Redis may take to answer before the connection is given up.
         backoff: how long to wait between attempts to reach Redis.
     """
@@ -119,11 +119,11 @@ class StreamSource:
         self._first = True
         self._reading = False
         self._last_read: list[Event] = []
-        """Set when the reader has ended."""
+        """Events to set when the reader has ended."""
         self._thread = Thread(target=self._run, name="stream-source", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. Redis need not be there yet."""
+        """Start the thread. Redis need not be available yet."""
         self._thread.start()
         self._turns.wait()
 
@@ -135,22 +135,23 @@ class StreamSource:
             self._taker.submit(entry.raw, entry.origin, caller)
 
     def settled(self, entry_id: str) -> None:
-        """The entry's answer is confirmed: it is not worked on here any more. Any thread; quick."""
+        """Remove an entry whose answer is confirmed. Called from any thread; quick."""
         self._in_flight.settled(entry_id)
 
     def given_back(self, entry_id: str) -> None:
-        """The entry was not tried: it stays pending, this delivery does not count, and others may have it at once."""
+        """Return an entry that was not tried: it stays pending, the delivery does not count, and others may have it."""
         self._in_flight.given_back(entry_id)
 
     def wake(self) -> None:
-        """There may be room again. Any thread; quick."""
+        """Check for room again. Called from any thread; quick."""
         self._in_flight.changed()
 
     def stop_reading(self) -> None:
-        """Ask for nothing more; what was submitted is kept alive until it is settled or `close` is called.
+        """Stop reading; submitted entries are kept alive until they are settled or `close` is called.
 
-        What Redis has given to this consumer already is still submitted, if it arrives within `LAST_READ_S`; after that
-        it is left to others. When this returns, no call of ``submit`` is under way, and there will be none.
+        Entries that Redis has already delivered to this consumer are still submitted if they arrive within
+        `LAST_READ_S`; later ones are left to others. When this returns, no call of ``submit`` is in progress, and there
+        will be none.
         """
         over = Event()
         if self._in_loop(lambda: self._stop_reading(over)):
@@ -158,22 +159,22 @@ class StreamSource:
         self._in_flight.close()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Let go of what is unsettled, leave the group if nothing is owned in it, and end the thread. Idempotent."""
+        """Release unsettled entries, leave the group if no entry is owned, and end the thread. Idempotent."""
         self.stop_reading()
         self._in_loop(self._closing.set)
         if self._thread.is_alive():
             self._thread.join(timeout)
 
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """True while the thread runs."""
         return self._thread.is_alive()
 
     def health(self) -> Health:
-        """Whether the stream can be read: ``ok``, or the last ``error`` and ``since`` when (unix seconds)."""
+        """The state of reading the stream: ``ok``, or the last ``error`` and ``since`` when (Unix seconds)."""
         return self._death or self._outage.health
 
     def stats(self) -> SourceStats:
-        """Counters of this moment."""
+        """The current counters."""
         return SourceStats(
             read=self._in_flight.submitted,
             reclaimed=self._retries.reclaimed,
@@ -199,7 +200,7 @@ class StreamSource:
                 self._last_read.pop().set()
 
     def _in_loop(self, callback: Callable[[], None]) -> bool:
-        """Call this in the loop, if that turns."""
+        """Schedule a callback in the event loop; False if the loop is not running."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(callback)
@@ -226,7 +227,7 @@ class StreamSource:
                 try:
                     await self._session(link)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it shows in the health and is tried again
-                    # A link that breaks again and again, but brings entries in between, is not one to stay away from.
+                    # If a link breaks repeatedly but delivers entries in between, reconnecting must not be slowed down.
                     useful = self._outage.health.ok or self._in_flight.submitted > read
                     attempt = 1 if useful else attempt + 1
                     self._failed(error)
@@ -237,7 +238,7 @@ class StreamSource:
             await link.close()
 
     async def _session(self, link: Link) -> None:
-        """From a connection to its failure, or to the end of this source."""
+        """Run one session, from a connection to its failure or to the end of this source."""
         group = Group(self._config, self._consumer, link)
         await group.make()
         parts = (self._in_flight, self._retries, self._stopping)
@@ -251,11 +252,11 @@ class StreamSource:
         await self._depart(group)
 
     async def _recall(self, group: Group) -> None:
-        """Find what is this consumer's, and not in the works."""
+        """Find entries that this consumer owns and that are not in flight."""
         owned = await group.own()
         known = {*self._in_flight.ids(), *self._retries}
-        # In this process's life such an entry was delivered by a reply that got lost: nobody has tried it. An earlier
-        # life may have died of it.
+        # Since this process started, such an entry was delivered by a reply that got lost, so it was never tried.
+        # Before that, it may have killed an earlier process.
         untried = 0 if self._first else 1
         self._retries.add({entry: tries - untried for entry, tries in owned.items() if entry not in known})
         self._first = False
@@ -265,7 +266,7 @@ class StreamSource:
         self._outage.over()
 
     async def _depart(self, group: Group) -> None:
-        """Let others have at once what was not settled; leave, unless something is still owned."""
+        """Return unsettled entries at once, and leave the group unless entries are still owned."""
         await group.give_back(self._in_flight.take_returned() | self._in_flight.take_held())
         if await group.leave():
             logger.info("the consumer %r has left the group", self._consumer)
