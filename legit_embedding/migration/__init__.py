@@ -1,1 +1,1 @@
-"""From an old fleet to one worker: which tasks go where, whether the vectors agree, and what to mend before."""
+"""Migration from an old fleet to one worker: pre-flight checks, routing of tasks, and comparison of vectors."""

@@ -1,4 +1,4 @@
-"""What is left in the hand-off directory."""
+"""Leftover files in the hand-off directory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SUFFIXES = (".npy", ".unfinished")
-"""What prep workers write; anything else in there is not ours to touch."""
+"""Suffixes of the files that prep workers write; no other files are touched."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOver:
-    """One file."""
+    """One leftover file."""
 
     path: str
     """Relative to the directory."""
@@ -27,7 +27,7 @@ class LeftOver:
 
 
 def left_over(directory: Path, older_than_s: float = 0.0, now: Callable[[], float] = time.time) -> list[LeftOver]:
-    """The hand-offs that have been there for so long, oldest first. Links are neither listed nor followed.
+    """List the hand-offs of at least this age, oldest first. Links are neither listed nor followed.
 
     Raises:
         OSError: the directory cannot be read.
@@ -37,7 +37,7 @@ def left_over(directory: Path, older_than_s: float = 0.0, now: Callable[[], floa
 
 
 def sweep(directory: Path, older_than_s: float, now: Callable[[], float] = time.time) -> list[LeftOver]:
-    """Remove the hand-offs that have been there for so long; returns what was removed.
+    """Remove the hand-offs of at least this age, and return the removed ones.
 
     Raises:
         OSError: the directory cannot be read, or a file in it cannot be removed.
@@ -50,7 +50,7 @@ def sweep(directory: Path, older_than_s: float, now: Callable[[], float] = time.
 
 
 def _files(directory: Path, now: float) -> Iterator[tuple[int, LeftOver]]:
-    """Each file with the descriptor of its folder: what is removed is what was looked at."""
+    """Yield each file with its folder's descriptor, so that the file removed is the file examined."""
     if not directory.exists():
         return
     for root, _, names, folder in os.fwalk(directory, onerror=_raise, follow_symlinks=False):

@@ -1,4 +1,4 @@
-"""What ``legit-embedding doctor`` looks at: one small function a check, one room a module."""
+"""The checks of ``legit-embedding doctor``, one function per check, grouped by subject into modules."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ ON_BROKER: dict[str, Check] = {
 
 
 def examine(deployment: Deployment, only: Collection[str] = ()) -> Iterator[tuple[str, Finding]]:
-    """Do the checks, in order; what needs a server that is away is one finding, not ten.
+    """Run the checks in order. An unavailable server yields one finding instead of one per check that needs it.
 
     Args:
-        deployment: what to look at.
-        only: the names of the checks; all of them where none is named.
+        deployment: the deployment to check.
+        only: the names of the checks to run; all of them if empty.
     """
     yield from _each(_chosen(LOCAL, only), deployment)
     for name, reach, checks in (
@@ -71,12 +71,12 @@ def _each(checks: dict[str, Check], deployment: Deployment) -> Iterator[tuple[st
 
 
 def _safely(check: Check, deployment: Deployment) -> Finding:
-    """A check that cannot be done is a finding too."""
+    """Run a check; an exception becomes a failed finding."""
     try:
         return check(deployment)
     except RedisError as error:
         return fail(f"Redis: {error}", "mend the connection, or the user's permissions, and run doctor again")
-    except Exception as error:  # noqa: BLE001 - one check must not take the others along
+    except Exception as error:  # noqa: BLE001 - one broken check must not stop the others
         return fail(f"the check itself failed: {in_one_line(error)}", "see what the error says")
 
 

@@ -1,4 +1,4 @@
-"""Celery's broker and its result backend."""
+"""Checks of Celery's broker and its result backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMES = (b"prep_ms", b"queue_ms", b"compute_ms")
 
 
 def visibility(deployment: Deployment) -> Finding:
-    """On Redis, a message that no worker acknowledges in time is delivered again."""
+    """Check the visibility timeout: Redis redelivers a message that is not acknowledged in time."""
     scheme = deployment.broker.partition(":")[0]
     if not scheme.startswith(("redis", "valkey", "sentinel")):
         return ok(f"{scheme} redelivers when a connection ends, not by time")
@@ -36,7 +36,7 @@ def visibility(deployment: Deployment) -> Finding:
 
 
 def results(deployment: Deployment) -> Finding:
-    """Receipts, chains and chords need a result backend."""
+    """Check the result backend, which receipts, chains and chords need."""
     app = deployment.app
     url = app.conf.result_backend
     if not url or str(url).startswith("disabled"):
@@ -53,7 +53,7 @@ def results(deployment: Deployment) -> Finding:
 
 
 def _longest_seen_s(deployment: Deployment) -> float | None:
-    """The longest of the newest results; those of old workers may not say."""
+    """Longest task duration among the newest results; None if none records it, as those of old workers may not."""
     newest = cast(
         "list[tuple[bytes, dict[bytes, bytes]]]",
         deployment.redis.xrevrange(deployment.settings.streams.results, count=_LOOKED_AT),

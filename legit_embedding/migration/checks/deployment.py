@@ -1,4 +1,4 @@
-"""What the checks look at: settings, Redis, and the workers that answer on the broker."""
+"""The deployment under check: settings, Redis, and the workers that reply on the broker."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from legit_embedding.config import Settings
 
 SCAN_S = 5.0
-"""How long a server's keys are looked through."""
+"""Time limit for scanning a server's keys."""
 _PAGE = 1000
 
 
 class Deployment:
-    """One deployment, before the switch.
+    """Deployment before the cutover.
 
     Args:
-        settings: the new worker's.
-        redis: the server of ``redis_url``.
-        server: what to call it.
+        settings: the new worker's settings.
+        redis: a client for ``redis_url``.
+        server: the server's display name.
         app: the new worker's application, with the profile that it will run on.
-        longest_task_s: what the operator says about the longest task, if anything.
-        inspect_s: how long workers may take to answer.
-        load_models: whether to load each model once.
+        longest_task_s: duration of the longest task according to the operator, if given.
+        inspect_s: how long to wait for workers to reply.
+        load_models: load each model once.
     """
 
     def __init__(
@@ -57,35 +57,35 @@ class Deployment:
         return str(self.app.connection_for_read().as_uri())
 
     def reach_redis(self) -> str:
-        """The server's name; raises what keeps us from it."""
+        """Ping the server and return its name; connection errors propagate."""
         self.redis.ping()
         return self._server
 
     def reach_broker(self) -> str:
-        """The broker's address, without its password; raises what keeps us from it."""
+        """Connect to the broker and return its address without its password; connection errors propagate."""
         with self.app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
         return self.broker
 
     @cached_property
     def registered(self) -> dict[str, list[str]]:
-        """The task names of each worker that answers."""
+        """Return the registered task names of each worker that replies."""
         return self.app.control.inspect(timeout=self._inspect_s).registered() or {}
 
     @cached_property
     def consumed(self) -> dict[str, list[str]]:
-        """The queues of each worker that answers."""
+        """Return the queues consumed by each worker that replies."""
         replies = self.app.control.inspect(timeout=self._inspect_s).active_queues() or {}
         return {node: [queue["name"] for queue in queues] for node, queues in replies.items()}
 
     @cached_property
     def streams(self) -> list[str]:
-        """The names of the server's streams; of those found in `SCAN_S`."""
+        """Return the names of the streams found on the server within `SCAN_S`."""
         return list(self._keys("stream"))
 
     @cached_property
     def lists(self) -> list[str]:
-        """The names of the server's lists; of those found in `SCAN_S`."""
+        """Return the names of the lists found on the server within `SCAN_S`."""
         return list(self._keys("list"))
 
     def _keys(self, kind: str) -> Iterator[str]:

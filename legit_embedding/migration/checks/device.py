@@ -1,4 +1,4 @@
-"""The device, through the driver's library: no context is made."""
+"""Checks of the device through NVML, without creating a CUDA context."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_FREE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process with a context on a device."""
+    """Process with a context on a device."""
 
     pid: int
     bytes: int | None
@@ -43,7 +43,7 @@ class Gpu:
 
 
 def memory(deployment: Deployment) -> Finding:
-    """Batches are sized by what is free when the worker starts."""
+    """Check the free memory: batches are sized by what is free when the worker starts."""
     wanted = deployment.settings.device
     if wanted == "cpu":
         return ok("the settings say cpu")
@@ -61,7 +61,7 @@ def memory(deployment: Deployment) -> Finding:
 
 
 def contexts(deployment: Deployment) -> Finding:
-    """Old prep workers often hold a context that they never use, of some hundred megabytes each."""
+    """Check for other processes' contexts: old prep workers often hold an unused one of some hundred megabytes."""
     if deployment.settings.device == "cpu":
         return ok("the settings say cpu")
     gpus = found()
@@ -79,7 +79,7 @@ def contexts(deployment: Deployment) -> Finding:
 
 
 def found() -> list[Gpu]:
-    """The GPUs that a worker here would see, as ``cuda:0`` and so on, and who uses them; none without a driver."""
+    """Return the GPUs visible to a worker here, in ``cuda:N`` order, with their users; empty without a driver."""
     driver = nvml.read()
     if driver is None:
         return []
@@ -96,7 +96,7 @@ def _gpu(handle: object) -> Gpu:
 
 
 def _command(pid: int) -> str:
-    """A process's command line; of another container it is not seen."""
+    """Return a process's command line, which is not visible from another container."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""Settings, and the directories that they name."""
+"""Checks of the settings and the directories that they name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_FREE = 0.1
 
 
 def settings(deployment: Deployment) -> Finding:
-    """Where they come from. That they fit was found before: nothing starts with settings that do not."""
+    """Report the source of the settings. They are already validated: nothing starts with invalid settings."""
     file = config_file()
     models = ", ".join(deployment.settings.models)
     if file is None:
@@ -31,7 +31,7 @@ def settings(deployment: Deployment) -> Finding:
 
 
 def image_roots(deployment: Deployment) -> Finding:
-    """`image_path` may point below these only."""
+    """Check the image roots, the only directories that `image_path` may point into."""
     roots = deployment.settings.image_roots
     unreadable = [str(root) for root in roots if not os.access(root, os.R_OK | os.X_OK)]
     if unreadable:
@@ -42,7 +42,7 @@ def image_roots(deployment: Deployment) -> Finding:
 
 
 def handoffs(deployment: Deployment) -> Finding:
-    """What old prep workers left must be readable, and should not be old."""
+    """Check the hand-offs of old prep workers: they must be readable and should not be old."""
     directory = deployment.settings.handoff_dir
     if not directory.exists():
         return ok(f"{directory} does not exist: no hand-offs on this host")

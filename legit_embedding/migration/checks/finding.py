@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Result of a check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How it stands, and what to do about it."""
+    """Result of a check, and what to do about it."""
 
     level: Level
     what: str
@@ -18,15 +18,15 @@ class Finding:
 
 
 def ok(what: str) -> Finding:
-    """Nothing to do."""
+    """Make a finding that needs no action."""
     return Finding("ok", what)
 
 
 def warn(what: str, todo: str) -> Finding:
-    """It may go well."""
+    """Make a finding that may cause problems."""
     return Finding("warn", what, todo)
 
 
 def fail(what: str, todo: str) -> Finding:
-    """It will not go well."""
+    """Make a finding that must be fixed."""
     return Finding("fail", what, todo)

@@ -1,4 +1,4 @@
-"""The keys on the server: streams under other names than ours."""
+"""Checks of the keys on the server: streams under unexpected names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 def prefix(deployment: Deployment) -> Finding:
-    """A producer whose connection has a key prefix (Laravel's ``OPT_PREFIX``) writes beside our streams."""
+    """Check for prefixed streams: a producer with a key prefix (Laravel's ``OPT_PREFIX``) misses our streams."""
     streams = deployment.settings.streams
     ours = _ours(streams)
     prefixed = [
@@ -30,7 +30,7 @@ def prefix(deployment: Deployment) -> Finding:
 
 
 def allow_list(deployment: Deployment) -> Finding:
-    """Results go only to streams that the allow-list names."""
+    """Check the allow-list: results are written only to streams that it names."""
     streams = deployment.settings.streams
     refused = [name for name in deployment.streams if not streams.allows(name) and _holds_results(deployment, name)]
     if refused:

@@ -1,4 +1,4 @@
-"""The models of the registry."""
+"""Check of the registered models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RANDOM = "random:"
 
 
 def files(deployment: Deployment) -> Finding:
-    """Architectures and tokenizers are read; weights only on request, since that takes as long as a start."""
+    """Read architectures and tokenizers; load weights only on request, as that takes as long as a worker's startup."""
     from legit_embedding.models.registry import Registry
 
     models = deployment.settings.models

@@ -1,4 +1,4 @@
-"""The Redis server itself."""
+"""Checks of the Redis server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FULL = 0.8
 
 
 def version(deployment: Deployment) -> Finding:
-    """Streams that can be reclaimed came with 6.2."""
+    """Check the version: reclaiming stream entries needs Redis 6.2."""
     info = _info(deployment, "server")
     compatible = str(info.get("redis_version", "0"))
     name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', compatible)}"
@@ -32,7 +32,7 @@ def version(deployment: Deployment) -> Finding:
 
 
 def persistence(deployment: Deployment) -> Finding:
-    """Queued tasks and unread results live in this server only."""
+    """Check persistence: queued tasks and unread results exist only on this server."""
     info = _info(deployment, "persistence")
     if info.get("aof_enabled"):
         if info.get("aof_last_write_status") != "ok":
@@ -51,7 +51,7 @@ def persistence(deployment: Deployment) -> Finding:
 
 
 def eviction(deployment: Deployment) -> Finding:
-    """A server that makes room by forgetting must not forget tasks."""
+    """Check the eviction policy: it must not evict tasks."""
     info = _info(deployment, "memory")
     policy, limit, used = str(info.get("maxmemory_policy")), int(info.get("maxmemory", 0)), int(info["used_memory"])
     if not limit:
@@ -67,7 +67,7 @@ def eviction(deployment: Deployment) -> Finding:
 
 
 def clock(deployment: Deployment) -> Finding:
-    """Deadlines are Unix time, set by producers and kept by the worker."""
+    """Check the clock: deadlines are in Unix time, set by producers and enforced by the worker."""
     before = time.time()
     seconds, microseconds = deployment.redis.time()
     skew = abs(seconds + microseconds / 1e6 - (before + time.time()) / 2)
@@ -85,7 +85,7 @@ def _info(deployment: Deployment, section: str) -> dict[str, Any]:
 
 
 def _setting(deployment: Deployment, name: str) -> str | None:
-    """One of the server's settings; None where it does not say (managed servers often do not)."""
+    """Return one of the server's settings; None if it is not disclosed (managed servers often refuse)."""
     try:
         found = cast("dict[Any, Any]", deployment.redis.config_get(name))
     except ResponseError:

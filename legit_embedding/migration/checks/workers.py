@@ -1,4 +1,4 @@
-"""The workers that answer: what they know, and what they consume."""
+"""Checks of the running workers: their registered tasks and their queues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 def task_names(deployment: Deployment) -> Finding:
-    """Every task that the old workers do must be known to the new one, under the same name."""
+    """Check that the new worker registers every task of the old workers under the same name."""
     if not deployment.registered:
         return warn("no worker answers, so their task names are not known", "run doctor while the old fleet is up")
     unknown = _unknown_names(deployment)
@@ -33,7 +33,7 @@ def task_names(deployment: Deployment) -> Finding:
 
 
 def queues(deployment: Deployment) -> Finding:
-    """Nothing may wait where nobody looks."""
+    """Check that no messages wait in a queue that no worker consumes."""
     consumed = {queue for names in deployment.consumed.values() for queue in names}
     waiting = _waiting(deployment, consumed)
     if waiting:
@@ -55,7 +55,7 @@ def _unknown_names(deployment: Deployment) -> set[str]:
 
 
 def _waiting(deployment: Deployment, consumed: set[str]) -> list[str]:
-    """The unattended queues on the server, with their lengths; a queue of Celery's is a list of its messages."""
+    """Return the unconsumed queues on the server with their lengths; a Celery queue is a list of messages."""
     return [
         f"{name} ({length:,})"
         for name in sorted(deployment.lists)

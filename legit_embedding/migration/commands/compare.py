@@ -1,4 +1,4 @@
-"""``legit-embedding compare``: whether two sets of results agree."""
+"""``legit-embedding compare``: compare two sets of results."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def compare(  # noqa: PLR0913 - one argument an option
 ) -> None:
     r"""Pair the results of LEFT and RIGHT by task id and compare their vectors.
 
-    Each is a result stream, or a file whose name ends with .jsonl as `legit-embedding tail` writes it. The exit code is
-    0 when every pair has at least the cosine --min-cosine, and nothing is missing on either side; otherwise 1.
+    Each is a result stream, or a .jsonl file as `legit-embedding tail` writes it. The exit code is 0 if every pair has
+    a cosine of at least --min-cosine and nothing is missing on either side; otherwise 1.
 
-    Memory does not grow with the number of results: they are paired in temporary files (below TMPDIR; 3 GB for a
-    million 768-d vectors of one side). So quantiles come from bins: a quantile is never better than the true one, and
-    its distance from 1 is at most 2.4% too large (or 1e-9). Minimum, mean and the worst ten are exact.
+    Memory use does not grow with the number of results: they are paired in temporary files (below TMPDIR; 3 GB for a
+    million 768-d vectors of one side). Quantiles are therefore binned: a quantile is never better than the true one,
+    and its distance from 1 is at most 2.4% too large (or 1e-9). Minimum, mean and the worst ten are exact.
 
     \b
     --json prints

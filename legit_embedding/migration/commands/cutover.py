@@ -1,4 +1,4 @@
-"""``legit-embedding cutover``: how much goes to the new worker."""
+"""``legit-embedding cutover``: control the new worker's share of the tasks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Share(click.FloatRange):
-    """A number from 0 to 100."""
+    """Click type for a number from 0 to 100."""
 
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
-        """Read what was given; "not a number" is none."""
+        """Convert the value; NaN is rejected."""
         share = super().convert(value, param, ctx)
         return self.fail(f"{value!r} is not a number from 0 to 100", param, ctx) if isnan(share) else share
 
@@ -38,15 +38,15 @@ SHARE = Share(0, 100)
 def cutover() -> None:
     """Move tasks from the old fleet to the new worker, share by share, and back.
 
-    It acts on every producer that uses the profile celeryconfig.cutover, within two seconds and without a deploy. What
-    is in a queue already stays there. See docs/migration.md.
+    Changes take effect within two seconds, without a deploy, on every producer that uses the profile
+    celeryconfig.cutover. Tasks that are already queued stay where they are. See docs/migration.md.
     """
 
 
 @cutover.command("status")
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
 def status(as_json: bool) -> None:
-    r"""Show how much goes where.
+    r"""Show the current shares.
 
     \b
     --json prints
@@ -68,8 +68,8 @@ def status(as_json: bool) -> None:
 def set_(share: float, app: str | None, model: str | None) -> None:
     """Send SHARE percent of the tasks to the new worker.
 
-    A task goes by its task id: a larger share takes the same tasks and more. A share for an application or a model wins
-    over the general one until `cutover unset` removes it.
+    Routing depends on the task id: a larger share includes all the tasks of a smaller one. A share for an application
+    or a model overrides the general one until `cutover unset` removes it.
     """
     _change(lambda plan: plan.with_share(share, Scope(app, model)))
 
@@ -78,7 +78,7 @@ def set_(share: float, app: str | None, model: str | None) -> None:
 @click.option("--app", help="The application of the rule.")
 @click.option("--model", help="The model of the rule.")
 def unset(app: str | None, model: str | None) -> None:
-    """Remove the share of its own that an application or a model has."""
+    """Remove the share set for an application or a model."""
     if app is None and model is None:
         message = "name the rule: --app, --model or both, as they were set"
         raise click.UsageError(message)
@@ -91,8 +91,8 @@ def unset(app: str | None, model: str | None) -> None:
 def shadow(share: float, stream: str) -> None:
     """Copy SHARE percent of the old fleet's tasks to the new worker.
 
-    The old fleet goes on answering all of them; the copies' results go to a stream of their own, for `compare`. 0 ends
-    it.
+    The old fleet still answers all of them; the copies' results go to a separate stream, for `compare`. 0 stops the
+    copies.
     """
     settings = load_settings()
     if not settings.streams.allows(stream):
@@ -106,7 +106,7 @@ def shadow(share: float, stream: str) -> None:
 
 @cutover.command("rollback")
 def rollback() -> None:
-    """Send everything to the old fleet again, and end all copies."""
+    """Send everything to the old fleet again, and stop all copies."""
     with _store(load_settings()) as store:
         _changed(store.roll_back())
 

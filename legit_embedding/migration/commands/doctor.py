@@ -1,4 +1,4 @@
-"""``legit-embedding doctor``: what to mend before the switch."""
+"""``legit-embedding doctor``: check a deployment before the cutover."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(
     *, longest_task: float | None, load_models: bool, timeout: float, only: tuple[str, ...], as_json: bool
 ) -> None:
-    """Check a deployment before the switch, and say what to mend.
+    """Check a deployment before the cutover, and say what to fix.
 
     Run it where the new worker will run, with its settings, while the old fleet is up. Nothing is changed. The exit
-    code is 1 when a check says fail; one that says warn may be as you want it.
+    code is 1 if a check fails; a warning may be intended.
     """
     settings = load_settings()
     with client(settings) as redis:  # whether it reaches the server is a finding

@@ -1,4 +1,4 @@
-"""A comparison as tables."""
+"""Tables of a comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def show(console: Console, tally: Tally, min_cosine: float) -> None:
-    """Print what there is on the two sides, how near the vectors are, and the worst."""
+    """Print the contents of both sides, the distribution of the cosines, and the worst pairs."""
     console.print(Group(*_parts(tally, min_cosine)))
 
 

@@ -1,4 +1,4 @@
-"""``legit-embedding handoff``: what is left in the hand-off directory."""
+"""``legit-embedding handoff``: list and sweep the hand-off directory."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SHOWN = 20
 
 @click.group("handoff")
 def handoff() -> None:
-    """Look after the hand-off directory.
+    """List and sweep the hand-off directory.
 
-    A hand-off is a tensor that an old prep worker left for an embed worker. It goes when its vector is written; what
-    stays for long belongs to a task that was lost.
+    A hand-off is a tensor file that an old prep worker wrote for an embed worker. It is deleted once its vector is
+    written; one that stays for long belongs to a lost task.
     """
 
 
@@ -34,7 +34,7 @@ def handoff() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help='JSON: {"directory", "files": [{"path", "bytes", "age_s"}]}.')
 def list_(older_than: float, as_json: bool) -> None:
-    """Show what is there, oldest first."""
+    """List the hand-offs, oldest first."""
     directory = load_settings().handoff_dir
     _report(directory, left_over(directory, older_than), "", as_json=as_json)
 
@@ -46,10 +46,10 @@ def list_(older_than: float, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
 @click.option("--json", "as_json", is_flag=True, help='JSON: {"directory", "files": [{"path", "bytes", "age_s"}]}.')
 def sweep_(older_than: float, dry_run: bool, as_json: bool) -> None:
-    """Remove what is older than an age.
+    """Remove hand-offs older than a given age.
 
-    A task that still waits in a queue needs its hand-off: choose an age beyond the longest wait. Other files and links
-    are not touched.
+    A task that is still queued needs its hand-off: choose an age above the longest wait. Other files and links are not
+    touched.
     """
     directory = load_settings().handoff_dir
     files = left_over(directory, older_than) if dry_run else sweep(directory, older_than)
