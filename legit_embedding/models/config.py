@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 Kind = Literal["image", "text"]
 KINDS: tuple[Kind, ...] = ("image", "text")
 Pooling = Literal["mean", "cls", "last", "lasttoken", "max", "weightedmean", "mean_sqrt_len", "pooler"]
+Encoding = Literal["base64_fp32", "base64_fp16", "base64_int8", "base64_binary"]
 Overflow = Literal["truncate", "refuse", "mean"]
 _Positive = Annotated[int, Field(gt=0)]
 
@@ -61,6 +62,8 @@ class ModelConfig(BaseModel):
     """The length of a vector, where it is not the model's full one: one of `matryoshka`."""
     matryoshka: tuple[_Positive, ...] = ()
     """The lengths to which the model's vectors may be cut."""
+    encoding: Encoding = "base64_fp32"
+    """How results carry the vectors: as floats of 32 or 16 bits, as int8 with a scale, or as sign bits."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword settings of a backend that is given as `package.module:Class`."""
 

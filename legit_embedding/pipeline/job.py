@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from legit_embedding.encoding import ENCODING, encode_finite
+from legit_embedding.encoding import encode_finite
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import GivenBackError, TaskError, in_one_line
 from legit_embedding.models.vectors import shortened
@@ -64,6 +64,7 @@ class Job(Delivery):
         "address",
         "attempts",
         "dimensions",
+        "encoding",
         "held_up",
         "kind",
         "origin",
@@ -78,6 +79,8 @@ class Job(Delivery):
     """The tower that embeds it; `model` is the tower's queue."""
     dimensions: int | None
     """The length to which its vector is truncated; None for the full length."""
+    encoding: str
+    """How the answer carries its vector."""
     work: TaskObject | HandOff | None
     """The valid task; None for an invalid one, which is only answered."""
     held_up: Callable[[], bool] | None
@@ -116,6 +119,7 @@ class Job(Delivery):
         """
         self.tower, self.model = tower, tower.queue
         self.dimensions = tower.dimensions(self.work.dimensions if self.work is not None else None)
+        self.encoding = (self.work.encoding if self.work is not None else None) or tower.config.encoding
 
     def check_deadline(self) -> None:
         """Reject a task whose deadline has passed.
@@ -183,15 +187,20 @@ class Job(Delivery):
             return TaskError(self.cancelled, "the task was revoked while it was on the device")
         if self.dimensions is not None:
             vector = shortened(vector, self.dimensions, normalize=self.tower.config.normalize)
+        try:
+            encoded = encode_finite(vector, self.encoding)
+        except ValueError as error:
+            return TaskError("non_finite", f"encoding: the vector does not fit {self.encoding}: {error}")
         return Embedded(
             kind=self.kind,
             model=self.tower.model,
             dim=len(vector),
-            encoding=ENCODING,
-            embedding=encode_finite(vector),
+            encoding=self.encoding,
+            embedding=encoded.text,
             truncated=self.prepared.truncated,
             repaired=self.prepared.repaired,
             revision=self.tower.revision,
+            scale=encoded.scale,
             windows=len(self.prepared.windows),
         )
 

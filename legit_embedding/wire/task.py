@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from legit_embedding.errors import TaskError
-from legit_embedding.models.config import Kind
+from legit_embedding.models.config import Encoding, Kind
 from legit_embedding.wire import json_text
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class _Wire(BaseModel):
     return_embedding: StrictBool = False
     dimensions: Annotated[StrictInt, Field(gt=0)] | None = None
     """How long the vector is to be, where that is not what the model's settings say."""
+    encoding: Encoding | None = None
+    """How the result is to carry the vector, where that is not what the model's settings say."""
 
     @classmethod
     def parse(cls, raw: object) -> Self:
