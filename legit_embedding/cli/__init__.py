@@ -29,6 +29,12 @@ COMMANDS = {
         "legit_embedding.cli.submit.command",
         "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
     ),
+    "embed": LazyCommand(
+        "legit_embedding.cli.embed.command", "A folder of images, or the tasks of a JSONL file, to a file of vectors."
+    ),
+    "search": LazyCommand(
+        "legit_embedding.cli.search.command", "The nearest vectors of such a file to a text or an image."
+    ),
     "tail": LazyCommand("legit_embedding.cli.results.tail", "Read results, with their vectors decoded."),
     "plan": LazyCommand(
         "legit_embedding.cli.workers.plan", "Measure the models on the device, and show how large their batches may be."
