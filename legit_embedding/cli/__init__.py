@@ -30,6 +30,9 @@ COMMANDS = {
         "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
     ),
     "tail": LazyCommand("legit_embedding.cli.results.tail", "Read results, with their vectors decoded."),
+    "settings": LazyCommand(
+        "legit_embedding.cli.setup.settings", "The settings in force, and where each of them was set."
+    ),
     "plan": LazyCommand(
         "legit_embedding.cli.workers.plan", "Measure the models on the device, and show how large their batches may be."
     ),

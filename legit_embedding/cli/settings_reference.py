@@ -31,8 +31,14 @@ INTRODUCTION = """\
 
 Settings come from one TOML file: `legit.toml` in the working directory, or the file that `LEGIT_CONFIG` names. Each can
 be overridden from the environment by `LEGIT_` and its path, joined by `__`: `streams.group` is `LEGIT_STREAMS__GROUP`.
-Lists and tables in a variable are JSON. Without a file and without variables the worker runs on the defaults below. An
-unknown key or a value that does not fit stops the start with one line that names it.
+In names of variables `_` stands for `-` too (`LEGIT_MODELS__EVA02_L_14__WEIGHT`). A list is separated by commas or
+written as JSON, a table as JSON. Without a file and without variables the worker runs on the defaults below. A key that
+is unknown, or a value that does not fit, stops the start with one line that names the variable or the line of the file.
+Variables that Kubernetes sets for a Service called `legit-...` are ignored. `legit-embedding settings` shows what is in
+force, and where each value was set.
+
+A table `models.NAME` without a `backend` changes keys of the built-in model of that name, and the other built-in model
+stays. A model with a `backend` is your own: then the models are those that you name.
 
 Streams and other names are described in the [contract](contract.md).
 """

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "legit_embedding"
 
 FLOORS = [
     {"errors", "encoding"},
-    {"wire", "models.config"},
+    {"wire", "models.config", "settings"},
     {"redis_io"},
     {"config"},
     {"prep"},
