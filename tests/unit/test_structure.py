@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "legit_embedding"
 
 FLOORS = [
-    {"errors", "encoding"},
+    {"errors", "encoding", "progress"},
     {"wire", "models.config", "settings"},
     {"redis_io"},
     {"config"},
