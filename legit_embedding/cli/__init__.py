@@ -12,6 +12,7 @@ from legit_embedding import __version__
 from legit_embedding.cli.shared.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
+    "init": LazyCommand("legit_embedding.cli.setup.init", "Write a settings file and Celery profiles, to be edited."),
     "health": LazyCommand(
         "legit_embedding.cli.workers.health", "Whether a worker is well: for a person, or a container's probe."
     ),

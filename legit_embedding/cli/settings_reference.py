@@ -57,7 +57,7 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Each settings model with the path under which it stands: the top level first, as an empty path."""
     yield "", Settings
     for name, field in Settings.model_fields.items():
-        for model in _models(field.annotation):
+        for model in tables_in(field.annotation):
             yield (name if model is field.annotation else f"{name}.NAME"), model
 
 
@@ -72,11 +72,12 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - any annotation
+def tables_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - any annotation
+    """The settings models in an annotation."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from tables_in(part)
 
 
 def _section(path: str, model: type[BaseModel]) -> str:
@@ -85,7 +86,7 @@ def _section(path: str, model: type[BaseModel]) -> str:
     heading = f"## `{path}`\n\n{inspect.getdoc(model)}" if path else "## Top level"
     lines = [heading, "", "| key | type and range | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        if any(_models(field.annotation)):
+        if any(tables_in(field.annotation)):
             where = f"a table: [below](#{name}{'name' if name == 'models' else ''})"
             default = BUILT_IN if name == "models" else "its own"
         else:
