@@ -19,7 +19,11 @@ CONFIG_MODULE_VARIABLE = "CELERY_CONFIG_MODULE"
 OPERATORS_CONFIG_MODULE = "celeryconfig"
 DEFAULT_CONFIG_MODULE = "legit_embedding.profiles"
 MERGED = frozenset({"broker_transport_options", "result_backend_transport_options"})
-WORKER_STEPS = ("legit_embedding.pool.stream_step:StreamStep", "legit_embedding.pool.suitable:SuitablePool")
+WORKER_STEPS = (
+    "legit_embedding.pool.prep_only_step:PrepOnlyStep",
+    "legit_embedding.pool.stream_step:StreamStep",
+    "legit_embedding.pool.suitable:SuitablePool",
+)
 
 
 def _defaults() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from legit_embedding.broker.acks import run_ready_acknowledgements
 from legit_embedding.broker.prefetch import Prefetch
 from legit_embedding.broker.refusals import Refusals
 from legit_embedding.broker.step import BrokerStep
+from legit_embedding.broker.unread import UnreadQueues
 from legit_embedding.control import overrides as control
 from legit_embedding.errors import ConfigError
 from legit_embedding.pool.greenlets import GreenletThread
@@ -70,7 +71,7 @@ class TaskPool(BasePool):
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[GreenletThread] = []
         self._clock = Clock()
-        self.app.steps["consumer"].update((Prefetch, BrokerStep, Refusals))
+        self.app.steps["consumer"].update((Prefetch, BrokerStep, Refusals, UnreadQueues))
         control.register()
         logs.dress(as_json=process.settings().telemetry.json_logs)
         progress.show()
