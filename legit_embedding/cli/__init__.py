@@ -12,6 +12,7 @@ from legit_embedding import __version__
 from legit_embedding.cli.shared.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
+    "init": LazyCommand("legit_embedding.cli.setup.init", "Write a settings file and Celery profiles, to be edited."),
     "health": LazyCommand(
         "legit_embedding.cli.workers.health", "Whether a worker is well: for a person, or a container's probe."
     ),
@@ -36,6 +37,9 @@ COMMANDS = {
         "legit_embedding.cli.search.command", "The nearest vectors of such a file to a text or an image."
     ),
     "tail": LazyCommand("legit_embedding.cli.results.tail", "Read results, with their vectors decoded."),
+    "settings": LazyCommand(
+        "legit_embedding.cli.setup.settings", "The settings in force, and where each of them was set."
+    ),
     "plan": LazyCommand(
         "legit_embedding.cli.workers.plan", "Measure the models on the device, and show how large their batches may be."
     ),

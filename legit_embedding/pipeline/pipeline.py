@@ -78,6 +78,8 @@ class Pipeline:
         """Threads outside the pipeline that must be running for it to work."""
         self.outages: list[Outage] = []
         """The state of links outside the pipeline that deliver its tasks."""
+        self.notices: dict[str, str] = {}
+        """What an operator should know although the worker is well, by subject."""
         self._tracer = tracer
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
@@ -238,6 +240,7 @@ class Pipeline:
             dead_thread=self.dead_thread(),
             progress=self.processor.progress(),
             faults=tuple(faults(self.writer, self.outages, self.sources)),
+            notices=tuple(self.notices.values()),
             in_flight=self.in_flight,
             prep_waiting={queue: self.stage.waiting(queue) for queue in self.registry.queues()},
             engine=self.processor.stats(),

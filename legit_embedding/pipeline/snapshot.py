@@ -33,6 +33,7 @@ class Observed(Protocol):
     settings: Settings
     worker: str
     registry: Registry
+    prep_only: bool
 
     def snapshot(self) -> Snapshot:
         """The counters and states at this moment."""
@@ -62,6 +63,8 @@ class Snapshot:
     truncated: dict[str, int]
     prep_retries: dict[str, int]
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    """What an operator should know although the worker is well, one sentence each."""
 
     @classmethod
     def now(cls, *, counts: TaskCounts, **read: Any) -> Snapshot:  # noqa: ANN401 - the fields above

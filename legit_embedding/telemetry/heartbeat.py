@@ -17,6 +17,7 @@ from legit_embedding.redis_io.health import Outage
 from legit_embedding.telemetry.health import STALL_S, is_stuck, problems
 from legit_embedding.telemetry.http import TelemetryServer
 from legit_embedding.telemetry.identity_lock import EXPIRE_S, RENEW_S, IdentityLock, IdentityTakenError
+from legit_embedding.telemetry.minutes import Minutes
 from legit_embedding.telemetry.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Heartbeat:
         self._denied_since: float | None = None
         self._published: State | None = None
         self._published_at = self._renewed_at = 0.0
+        self._minutes = Minutes()
         self._closing = threading.Event()
         self._server: TelemetryServer | None = None
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -129,6 +131,7 @@ class Heartbeat:
         while not self._closing.wait(pause):
             pause = min(RENEW_S, self._interval_s)
             try:
+                self._minutes.tick(self._pipeline.snapshot())
                 self._watch()
                 self._beat()
             except (RedisError, OSError) as error:
