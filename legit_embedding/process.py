@@ -54,6 +54,7 @@ def start(
     count_as_the_driver_does()
     # Imports torch, which producers that only import the tasks do not need.
     from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.sources.http.source import HttpSource
     from legit_embedding.telemetry.heartbeat import Heartbeat
 
     global _pipeline, _heartbeat, _owner
@@ -64,6 +65,9 @@ def start(
     try:
         if heartbeat is not None:
             heartbeat.start()
+            if exclusive and settings().http.port:
+                # Before the models are loaded: probes ask from the start on.
+                made.add_source(HttpSource(made, heartbeat.state))
         made.start()
     except BaseException:
         made.stop()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from legit_embedding.models.tower import Tower
     from legit_embedding.pipeline.caller import Caller, HandedOver, Sink, Trace
     from legit_embedding.wire.result import Origin, Written
-    from legit_embedding.wire.task import HandOff, TaskObject
+    from legit_embedding.wire.task import HandOff, TaskObject, TokenIds
 
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Job(Delivery):
     """The tower that embeds it; `model` is the tower's queue."""
     dimensions: int | None
     """The length to which its vector is truncated; None for the full length."""
-    work: TaskObject | HandOff | None
+    work: TaskObject | HandOff | TokenIds | None
     """The valid task; None for an invalid one, which is only answered."""
     held_up: Callable[[], bool] | None
     """Returns whether the resource it last waited for is still in use; None if it has not waited."""
@@ -102,7 +102,7 @@ class Job(Delivery):
         self._is_answered = False
         self._is_closed = False
 
-    def take(self, work: TaskObject | HandOff, expires: float | None = None) -> None:
+    def take(self, work: TaskObject | HandOff | TokenIds, expires: float | None = None) -> None:
         """Set the valid task; `expires` is the source's own deadline, in Unix seconds."""
         deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work

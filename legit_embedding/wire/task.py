@@ -127,6 +127,12 @@ class HandOff(_Wire):
     """Likewise."""
 
 
+class TokenIds(_Wire):
+    """One text as the model's own token ids, special tokens included; only HTTP takes them."""
+
+    token_ids: Annotated[tuple[StrictInt, ...], Field(min_length=1)]
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where an answer goes and what it echoes, as far as a task says it legibly.
