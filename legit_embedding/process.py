@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.telemetry.heartbeat import Heartbeat
 
-__all__ = ["current", "is_running", "settings", "start", "stop"]
+__all__ = ["current", "is_running", "set_up", "settings", "start", "stop"]
 
 _lock = threading.Lock()
 _pipeline: Pipeline | None = None
@@ -45,13 +45,7 @@ def start(
     Raises:
         ConfigError: the worker cannot start with a setting or a model.
     """
-    from legit_embedding.engine.device.allocator import expand_segments
-    from legit_embedding.engine.device.nvml import count_as_the_driver_does
-    from legit_embedding.prep.cpus import wait_asleep
-
-    wait_asleep()
-    expand_segments()
-    count_as_the_driver_does()
+    set_up()
     # Imports torch, which producers that only import the tasks do not need.
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.sources.http.source import HttpSource
@@ -76,6 +70,17 @@ def start(
         raise
     _pipeline, _heartbeat, _owner = made, heartbeat, os.getpid()
     return made
+
+
+def set_up() -> None:
+    """Set what must be set before torch is imported or a thread is started."""
+    from legit_embedding.engine.device.allocator import expand_segments
+    from legit_embedding.engine.device.nvml import count_as_the_driver_does
+    from legit_embedding.prep.cpus import wait_asleep
+
+    wait_asleep()
+    expand_segments()
+    count_as_the_driver_does()
 
 
 def heartbeat() -> Heartbeat | None:

@@ -12,6 +12,9 @@ from legit_embedding import __version__
 from legit_embedding.cli.shared.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
+    "serve": LazyCommand(
+        "legit_embedding.cli.workers.serve", "Embed over HTTP alone, without Celery and without Redis."
+    ),
     "health": LazyCommand(
         "legit_embedding.cli.workers.health", "Whether a worker is well: for a person, or a container's probe."
     ),

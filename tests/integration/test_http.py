@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
+import socket
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,9 +19,11 @@ from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.null import expected
 from legit_embedding.pipeline.pipeline import Pipeline
+from legit_embedding.sources.http import protocol
 from legit_embedding.sources.http.source import HttpSource
 from legit_embedding.telemetry.health import state_of
 from tests.servers import free_port
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +52,9 @@ class Served:
 
     def openai(self, **body: Any) -> httpx.Response:
         return self.client.post("/v1/embeddings", json=body)
+
+    def connection(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def close(self) -> None:
         self.client.close()
@@ -252,3 +262,130 @@ class TestTokens:
         telemetry = serve(host="0.0.0.0", embed=False)
         assert telemetry.client.get("/metrics").status_code == 200
         assert telemetry.embed(texts=["a"]).status_code == 404
+
+
+class TestBounds:
+    def test_items_beyond_what_may_be_in_progress_are_refused_and_come_later(
+        self, serve: Callable[..., Served]
+    ) -> None:
+        busy = serve(slow(0.2), max_items=4, max_in_flight=4)
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(busy.embed, texts=["a"] * 4)
+            wait_for(lambda: busy.source.held()[0] == 4, 20, "the first request's items")
+            refused = busy.embed(texts=["b"])
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert busy.openai(input="b").json()["error"]["code"] == "overloaded"
+            assert first.result().status_code == 200
+        assert busy.embed(texts=["b"]).status_code == 200
+        assert busy.source.held() == (0, 0)
+
+    def test_a_client_that_leaves_frees_its_items(self, serve: Callable[..., Served]) -> None:
+        busy = serve(slow(0.2))
+        body = json.dumps({"texts": ["a"] * 1000}).encode()
+        with busy.connection() as leaving:
+            leaving.sendall(head(len(body)) + body)
+            wait_for(lambda: busy.source.held()[0] == 1000, 20, "the items")
+        wait_for(lambda: busy.source.held() == (0, 0), 20, "the items to be free, long before all are embedded")
+        assert busy.embed(texts=["b"]).status_code == 200
+
+    def test_a_client_that_leaves_while_it_sends(self, serve: Callable[..., Served]) -> None:
+        served = serve()
+        with served.connection() as leaving:
+            leaving.sendall(head(100_000) + b"x" * 50_000)
+            wait_for(lambda: served.source.held()[1] >= 50_000, 20, "the bytes")
+        wait_for(lambda: served.source.held() == (0, 0), 20, "the bytes to be free")
+
+    def test_a_request_that_takes_too_long(self, serve: Callable[..., Served]) -> None:
+        hurried = serve(slow(0.2), timeout_s=0.5)
+        answer = hurried.embed(texts=["a"] * 100)
+        assert (answer.status_code, "http.timeout_s" in answer.text) == (503, True)
+        with hurried.connection() as dawdling:
+            dawdling.sendall(head(1000) + b"{")
+            assert dawdling.recv(100).startswith(b"HTTP/1.1 408 ")
+        wait_for(lambda: hurried.source.held() == (0, 0), 20, "everything to be free")
+
+    def test_an_item_past_its_deadline_is_not_embedded(self, serve: Callable[..., Served]) -> None:
+        busy = serve(slow(0.3))
+
+        def status(header: str, texts: int = 1) -> int:
+            headers = {"X-Request-Deadline-Ms": header}
+            return busy.client.post("/embed", json={"texts": ["a"] * texts}, headers=headers).status_code
+
+        now = int(time.time() * 1000)
+        assert status(str(now + 600_000)) == 200
+        assert status(str(now - 1)) == 408
+        assert status(str(now + 600), texts=20) == 408, "it expires while it waits for the device"
+        assert status("soon") == 422
+
+    def test_slow_clients_do_not_keep_others_from_being_served(
+        self, serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(protocol, "HEAD_S", 3.0)
+        served = serve()
+        with ExitStack() as stack:
+            slow_ones = [stack.enter_context(served.connection()) for _ in range(200)]
+            for number, each in enumerate(slow_ones):
+                each.sendall(b"POST /embed HTTP/1.1\r\nHost: a\r\nX: " if number % 2 else head(1000) + b'{"te')
+            for _ in range(20):
+                assert served.embed(texts=["a"]).status_code == 200
+            # A head that doesn't end costs its connection; a later one on a used connection too.
+            assert all(each.recv(1) == b"" for each in slow_ones[1::2])
+            used = stack.enter_context(served.connection())
+            used.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert used.recv(1000).startswith(b"HTTP/1.1 200")
+            used.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n")
+            assert used.recv(1000) == b""
+
+    def test_a_head_too_large_costs_its_connection(self, served: Served) -> None:
+        with served.connection() as sending:
+            with pytest.raises(ConnectionError):
+                sending.sendall(b"GET /live HTTP/1.1\r\n" + b"X: y\r\n" * 10_000_000)
+            assert served.client.get("/live").status_code == 200
+
+    def test_connections_beyond_the_limit_are_refused(self, serve: Callable[..., Served]) -> None:
+        served = serve(max_connections=3)
+        with ExitStack() as stack:
+            held = [stack.enter_context(served.connection()) for _ in range(3)]
+            for each in held:
+                each.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert each.recv(1000).startswith(b"HTTP/1.1 200")
+            refused = served.client.get("/live")
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        wait_for(lambda: served.client.get("/live").status_code == 200, 20, "a free connection")
+
+    def test_browsers_of_other_origins_get_in_only_where_they_may(self, serve: Callable[..., Served]) -> None:
+        headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+        assert "access-control-allow-origin" not in serve().client.options("/embed", headers=headers).headers
+        open_one = serve(cors_origins=["https://a.example"])
+        allowed = open_one.client.options("/embed", headers=headers).headers
+        assert allowed["access-control-allow-origin"] == "https://a.example"
+
+
+def test_a_stop_answers_what_was_accepted_and_refuses_the_rest(serve: Callable[..., Served]) -> None:
+    stopping = serve(slow(0.1))
+    with ThreadPoolExecutor() as pool:
+        accepted = pool.submit(stopping.embed, texts=["a"] * 10)
+        wait_for(lambda: stopping.source.held()[0] == 10, 20, "the items")
+        stopping.pipeline.stop_reading()
+        refused = stopping.embed(texts=["b"])
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert stopping.client.get("/live").status_code == 200
+        assert stopping.pipeline.drain(60)
+        stopping.pipeline.stop()
+        assert accepted.result().json()["count"] == 10
+
+
+def test_what_a_stop_cannot_finish_is_answered_503(serve: Callable[..., Served]) -> None:
+    stopping = serve(slow(0.2))
+    with ThreadPoolExecutor() as pool:
+        accepted = pool.submit(stopping.embed, texts=["a"] * 1000)
+        wait_for(lambda: stopping.source.held()[0] == 1000, 20, "the items")
+        stopping.pipeline.stop()
+        answer = accepted.result()
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json()["error"] == "stopping"
+
+
+def head(length: int) -> bytes:
+    lines = ["POST /embed HTTP/1.1", "Host: a", "Content-Type: application/json", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, "", ""]).encode()
