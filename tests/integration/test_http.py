@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 import socket
 import struct
 import time
@@ -20,6 +22,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.models.null import expected
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.sources.http import protocol
+from legit_embedding.sources.http.bodies import EmbedBody
 from legit_embedding.sources.http.source import HttpSource
 from legit_embedding.telemetry.health import state_of
 from tests.servers import free_port
@@ -230,6 +233,21 @@ class TestProbes:
         assert starting.client.get("/live").status_code == 200
         answer = starting.embed(texts=["a"])
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+    def test_the_description_holds_the_routes_and_the_page_loads_nothing(self, served: Served) -> None:
+        described = served.client.get("/openapi.json").json()
+        routed = {getattr(route, "path", "") for route in served.source.app.routes}
+        shown = {path.replace("{model}", "{model:path}") for path in described["paths"]}
+        assert routed - shown == {"/metrics", "/openapi.json", "/docs"}
+        assert shown <= routed
+        schemas = described["components"]["schemas"]
+        assert set(schemas["EmbedBody"]["properties"]) == set(EmbedBody.model_fields)
+        page = served.client.get("/docs")
+        policy = page.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none';")
+        [style] = re.findall("<style>(.*)</style>", page.text)
+        assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
+        assert not re.search("<script|<link|<img|src=|url\\(", page.text)
 
 
 class TestTokens:

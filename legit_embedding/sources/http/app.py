@@ -10,9 +10,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from legit_embedding.sources.http import openapi
 from legit_embedding.sources.http.problems import HttpError, answer_crash, answer_http_error, answer_problem
 from legit_embedding.sources.http.reading import drop_body
 from legit_embedding.telemetry.health import is_alive, report
@@ -57,7 +58,7 @@ def make_app(pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], doo
 
     routes: list[BaseRoute] = [Route("/health", health), Route("/live", live), Route("/metrics", metrics)]
     if config.embed and not pipeline.prep_only:
-        routes += door.routes()
+        routes += [*door.routes(), *_described()]
     cors = Middleware(
         CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["GET", "POST"], allow_headers=["*"]
     )
@@ -70,6 +71,16 @@ def make_app(pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], doo
             Exception: answer_crash,
         },
     )
+
+
+def _described() -> list[BaseRoute]:
+    """The OpenAPI document and its page."""
+    described = openapi.document()
+    page = openapi.page(described)
+    return [
+        Route("/openapi.json", lambda _: JSONResponse(described)),
+        Route("/docs", lambda _: HTMLResponse(page, headers=openapi.PAGE_HEADERS)),
+    ]
 
 
 async def _answer_problem(request: Request, problem: Exception) -> Response:

@@ -56,11 +56,12 @@ class HttpSource:
                 "health and metrics only"
             )
             raise ConfigError(message)
+        self.app = make_app(pipeline, state, door)
         self._socket = _listen(config)
         self._started = Event()
         self._server = _Server(
             uvicorn.Config(
-                make_app(pipeline, state, door),
+                self.app,
                 http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
