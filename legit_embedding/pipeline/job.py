@@ -65,6 +65,7 @@ class Job(Delivery):
         "attempts",
         "dimensions",
         "held_up",
+        "interactive",
         "kind",
         "origin",
         "prep_s",
@@ -96,6 +97,7 @@ class Job(Delivery):
         self.cancelled = None
         self.held_up = None
         self.deadline = None
+        self.interactive = False
         self._caller = caller
         self._sink = sink
         self._book = book
@@ -106,6 +108,7 @@ class Job(Delivery):
         """Set the valid task; `expires` is the source's own deadline, in Unix seconds."""
         deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
+        self.interactive = work.priority == "interactive"
         self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
 
     def serve(self, tower: Tower) -> None:

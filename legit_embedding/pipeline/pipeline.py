@@ -110,6 +110,7 @@ class Pipeline:
             on_crash=_answer_crash,
             batch=self._prep_batch,
             gather_s=GATHER_S,
+            is_interactive=lambda job: job.interactive,
         )
         self._room.prep_is(self.stage.wake)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -47,6 +47,7 @@ def _metadata(value: object) -> object:
     raise PydanticCustomError("metadata", "Input should be a JSON object")
 
 
+Priority = Literal["interactive", "bulk"]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_NAME)]
 TaskId = Annotated[Name, BeforeValidator(_decimal)]
 Text = Annotated[StrictStr, Field(min_length=0)]
@@ -67,6 +68,8 @@ class _Wire(BaseModel):
     return_embedding: StrictBool = False
     dimensions: Annotated[StrictInt, Field(gt=0)] | None = None
     """How long the vector is to be, where that is not what the model's settings say."""
+    priority: Priority | None = None
+    """Interactive items go before bulk items of the same model; without it a task is bulk."""
 
     @classmethod
     def parse(cls, raw: object) -> Self:

@@ -25,7 +25,9 @@ from legit_embedding.sources.http import protocol
 from legit_embedding.sources.http.bodies import EmbedBody
 from legit_embedding.sources.http.source import HttpSource
 from legit_embedding.telemetry.health import state_of
+from legit_embedding.wire.result import Origin
 from tests.servers import free_port
+from tests.told import OnOutcome
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -349,10 +351,9 @@ class TestBounds:
             # A head that doesn't end costs its connection; a later one on a used connection too.
             assert all(each.recv(1) == b"" for each in slow_ones[1::2])
             used = stack.enter_context(served.connection())
-            used.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert used.recv(1000).startswith(b"HTTP/1.1 200")
-            used.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n")
-            assert used.recv(1000) == b""
+            used.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\nGET /live HTTP/1.1\r\nHost: a\r\n")
+            with used.makefile("rb") as answers:
+                assert answers.read().count(b"HTTP/1.1 200") == 1
 
     def test_a_head_too_large_costs_its_connection(self, served: Served) -> None:
         with served.connection() as sending:
@@ -407,3 +408,42 @@ def test_what_a_stop_cannot_finish_is_answered_503(serve: Callable[..., Served])
 def head(length: int) -> bytes:
     lines = ["POST /embed HTTP/1.1", "Host: a", "Content-Type: application/json", f"Content-Length: {length}"]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+class TestPriority:
+    """Bulk tasks come from another source, as those of a stream do."""
+
+    @staticmethod
+    def submit_bulk(served: Served, count: int, **more: Any) -> list[object]:
+        answered: list[object] = []
+        for number in range(count):
+            task = {"task_id": f"bulk-{number}", "text": f"bulk {number}", **more}
+            served.pipeline.submit(task, Origin("local", f"{number}"), OnOutcome(answered.append))
+        return answered
+
+    def test_a_request_overtakes_bulk_tasks_of_its_model(self, serve: Callable[..., Served]) -> None:
+        busy = serve(slow(0.05))
+        answered = self.submit_bulk(busy, 500)
+        assert busy.embed(texts=["a"]).status_code == 200
+        assert len(answered) < 250
+        header = {"X-Priority": "bulk"}
+        assert busy.client.post("/embed", json={"texts": ["a"]}, headers=header).status_code == 200
+        assert len(answered) == 500, "a bulk request waits for its turn"
+        assert busy.client.post("/embed", json={"texts": []}, headers={"X-Priority": "high"}).status_code == 422
+
+    def test_bulk_tasks_have_a_share_beside_requests(self, serve: Callable[..., Served]) -> None:
+        busy = serve(slow(0.05))
+        with ThreadPoolExecutor() as pool:
+            many = pool.submit(busy.embed, texts=["a"] * 500)
+            wait_for(lambda: busy.source.held()[0] == 500, 20, "the request's items")
+            answered = self.submit_bulk(busy, 5)
+            wait_for(lambda: len(answered) == 5, 60, "the bulk tasks' answers")
+            assert not many.done()
+            assert many.result().status_code == 200
+
+    def test_a_task_may_be_interactive(self, serve: Callable[..., Served]) -> None:
+        busy = serve(slow(0.05))
+        bulk = self.submit_bulk(busy, 500)
+        first = self.submit_bulk(busy, 1, priority="interactive")
+        wait_for(lambda: first, 60, "the interactive task's answer")
+        assert len(bulk) < 250

@@ -9,7 +9,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, get_args
 
 from pydantic_core import to_json
 from starlette.responses import JSONResponse, Response
@@ -22,6 +22,7 @@ from legit_embedding.sources.http.bodies import EmbedBody, EmbeddingsBody, read
 from legit_embedding.sources.http.holding import Allowance, Hold
 from legit_embedding.sources.http.problems import HttpError, too_large, unavailable
 from legit_embedding.sources.http.reading import read_body, until_gone
+from legit_embedding.wire.task import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 DEADLINE_HEADER = "X-Request-Deadline-Ms"
 """Unix time in milliseconds, as the task field ``deadline``."""
+PRIORITY_HEADER = "X-Priority"
+"""``interactive``, the default, or ``bulk``, as the task field ``priority``."""
 BODIES = 8
 """The number of bodies of the largest permitted size that all requests together may hold."""
 
@@ -205,7 +208,11 @@ class Door:
 
     def _common(self, request: Request, body: EmbedBody | EmbeddingsBody) -> dict[str, object]:
         """The task fields that all items share."""
-        common: dict[str, object] = {"model": body.model, "dimensions": body.dimensions}
+        priority = request.headers.get(PRIORITY_HEADER, "interactive")
+        if priority not in get_args(Priority):
+            detail = f"{PRIORITY_HEADER}: expected {' or '.join(get_args(Priority))}"
+            raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_task", detail, PRIORITY_HEADER)
+        common: dict[str, object] = {"model": body.model, "dimensions": body.dimensions, "priority": priority}
         if body.prompt_name is not None:
             common["prompt_name"] = body.prompt_name
         deadline = request.headers.get(DEADLINE_HEADER)

@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
 from legit_embedding import __version__
 from legit_embedding.sources.http.bodies import EmbedBody, EmbeddingsBody
-from legit_embedding.sources.http.door import DEADLINE_HEADER
+from legit_embedding.sources.http.door import DEADLINE_HEADER, PRIORITY_HEADER
+from legit_embedding.wire.task import Priority
 
 _REF = "#/components/schemas/{model}"
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
@@ -131,7 +132,13 @@ def _embedding(summary: str, body: str, answer: dict[str, Any], error: dict[str,
         "description": "Unix time in milliseconds after which the items are not embedded any more.",
         "schema": {"type": "integer", "minimum": 0},
     }
+    priority = {
+        "name": PRIORITY_HEADER,
+        "in": "header",
+        "description": "Whether the items go before those of streams and queues; they do by default.",
+        "schema": {"enum": list(get_args(Priority)), "default": "interactive"},
+    }
     return _looking(summary, answer, dict.fromkeys(_ERRORS, error)) | {
-        "parameters": [deadline],
+        "parameters": [deadline, priority],
         "requestBody": {"required": True} | _content({"$ref": _REF.format(model=body)}),
     }
