@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
+import pytest
 import redis
 
 from legit_embedding.encoding import decode_embedding
 from tests.servers import free_port
-from tests.workers import Worker, wait_for
+from tests.workers import ROOT, Worker, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +63,30 @@ def test_serve_embeds_at_once_without_settings_and_without_redis(tmp_path: Path)
         ids = client.post("/v1/embeddings", json={"input": [101, 1037, 2417, 10165, 102]}).json()
         np.testing.assert_allclose(ids["data"][0]["embedding"], plain["dense_vecs"][0], atol=1e-6)
         assert server.stop() == 0
+
+
+def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
+    port = free_port()
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+    commands = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    [snippet] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    with serving(tmp_path, port), client_of(port) as client:
+        wait_for(lambda: is_well(client), 60, "the server to be well")
+        answers = [
+            json.loads(line)
+            for each in commands
+            for line in run(["bash", "-c", each]).replace("}{", "}\n{").splitlines()
+        ]
+        assert [set(answer) for answer in answers] == [
+            {"model", "dimension", "count", "dense_vecs"},
+            {"object", "data", "model", "usage"},
+            {"object", "data"},
+            {"model", "dimension", "count", "dense_vecs"},
+        ]
+        if python := os.environ.get("OPENAI_PYTHON"):
+            assert run([python, "-c", snippet]) == "2 384 13\n"
+        else:
+            pytest.skip("the curl commands ran; OPENAI_PYTHON names no interpreter with the openai client")
 
 
 def test_serve_answers_what_it_has_accepted_when_it_is_stopped(tmp_path: Path) -> None:
@@ -107,6 +135,10 @@ def test_the_worker_embeds_while_redis_is_away(own_server: Any, tmp_path: Path) 
         wait_for(lambda: client.get("/health").status_code == 503, 30, "health to be red")
         assert client.get("/live").status_code == 200
         assert client.post("/embed", json={"texts": ["one"]}).json()["count"] == 1
+
+
+def run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def in_flight(metrics: str) -> float:
