@@ -155,10 +155,41 @@ class HttpConfig(_Section):
 
     host: str = "127.0.0.1"
     """The address to listen on."""
-    port: NonNegativeInt = 0
-    """The port for health and metrics; 0 for none."""
-    token: str = ""
-    """The bearer token that `/metrics` asks for; empty for none."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """The port to listen on; 0 for none."""
+    embed: bool = True
+    """Whether `/embed` and `/v1` are served; with false only health and metrics, which may be open to other hosts
+    without a token."""
+    token: str = Field("", repr=False)
+    """The bearer token that requests need, except those for `/health` and `/live`; empty for none. Without a token only
+    a loopback address can be listened on."""
+    tokens: tuple[str, ...] = Field((), repr=False)
+    """Further tokens, each as good as `token`."""
+    token_file: Path | None = None
+    """A file with further tokens, one per line, read at the start."""
+    open_metrics: bool = False
+    """Whether `/metrics` is answered without a token."""
+    max_body_bytes: PositiveInt = 32 * 1024 * 1024
+    """How large a request's body may be, in bytes. All requests in progress may hold eight times as much together."""
+    max_items: PositiveInt = 2048
+    """How many texts and images one request may carry."""
+    max_text_chars: PositiveInt = 1_000_000
+    """How long one text may be, in characters, or in token ids."""
+    max_in_flight: PositiveInt = 8192
+    """How many texts and images of all requests together may be in progress; beyond that the answer is 503."""
+    timeout_s: PositiveFloat = 60.0
+    """How long a request may take, in seconds, from its headers to its vectors."""
+    max_connections: PositiveInt = 4096
+    """How many connections may be open; beyond that the answer is 503. The process's limit on open files counts too."""
+    cors_origins: tuple[str, ...] = ()
+    """The origins whose pages may send requests from a browser; empty for none."""
+
+    @model_validator(mode="after")
+    def _takes_its_largest_request(self) -> HttpConfig:
+        if self.max_items > self.max_in_flight:
+            message = f"max_items: {self.max_items} is more than max_in_flight: {self.max_in_flight}"
+            raise ValueError(message)
+        return self
 
 
 class TelemetryConfig(_Section):
@@ -237,7 +268,7 @@ class Settings(BaseSettings):
     engine: EngineConfig = EngineConfig()
     """The use of the device."""
     http: HttpConfig = HttpConfig()
-    """The HTTP port for health and metrics."""
+    """The HTTP port for embeddings, health and metrics."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """What the worker says about itself."""
 

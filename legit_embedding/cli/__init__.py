@@ -13,6 +13,9 @@ from legit_embedding.cli.shared.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
     "init": LazyCommand("legit_embedding.cli.setup.init", "Write a settings file and Celery profiles, to be edited."),
+    "serve": LazyCommand(
+        "legit_embedding.cli.workers.serve", "Embed over HTTP alone, without Celery and without Redis."
+    ),
     "health": LazyCommand(
         "legit_embedding.cli.workers.health", "Whether a worker is well: for a person, or a container's probe."
     ),

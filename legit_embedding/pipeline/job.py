@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from legit_embedding.models.tower import Tower
     from legit_embedding.pipeline.caller import Caller, HandedOver, Sink, Trace
     from legit_embedding.wire.result import Origin, Written
-    from legit_embedding.wire.task import HandOff, TaskObject
+    from legit_embedding.wire.task import HandOff, TaskObject, TokenIds
 
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class Job(Delivery):
         "dimensions",
         "encoding",
         "held_up",
+        "interactive",
         "kind",
         "origin",
         "prep_s",
@@ -81,7 +82,7 @@ class Job(Delivery):
     """The length to which its vector is truncated; None for the full length."""
     encoding: str
     """How the answer carries its vector."""
-    work: TaskObject | HandOff | None
+    work: TaskObject | HandOff | TokenIds | None
     """The valid task; None for an invalid one, which is only answered."""
     held_up: Callable[[], bool] | None
     """Returns whether the resource it last waited for is still in use; None if it has not waited."""
@@ -99,16 +100,18 @@ class Job(Delivery):
         self.cancelled = None
         self.held_up = None
         self.deadline = None
+        self.interactive = False
         self._caller = caller
         self._sink = sink
         self._book = book
         self._is_answered = False
         self._is_closed = False
 
-    def take(self, work: TaskObject | HandOff, expires: float | None = None) -> None:
+    def take(self, work: TaskObject | HandOff | TokenIds, expires: float | None = None) -> None:
         """Set the valid task; `expires` is the source's own deadline, in Unix seconds."""
         deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
+        self.interactive = work.priority == "interactive"
         self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
 
     def serve(self, tower: Tower) -> None:

@@ -22,8 +22,9 @@ from legit_embedding.prep.fetch.fetcher import Fetcher
 from legit_embedding.prep.handoff import HandOffDirectory
 from legit_embedding.prep.images.slow_decoders import DECODERS
 from legit_embedding.prep.stage import PrepStage
+from legit_embedding.sinks.direct import DirectSink
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.wire.task import Address, HandOff, TaskObject
+from legit_embedding.wire.task import Address, TaskObject
 
 if TYPE_CHECKING:
     import threading
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.protocols import Processor, Source
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.wire.result import Origin
+    from legit_embedding.wire.task import HandOff, TokenIds
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Pipeline:
         worker: the worker's identity.
         threads: the number of prep threads.
         prep_only: prepare tensors for another worker instead of embedding them.
+        redis: False for a pipeline whose only source is HTTP, which writes to no stream.
         on_fatal: called once, from an engine thread, when the device has failed permanently.
         tracer: creates a trace per task; None for no traces.
     """
@@ -66,6 +69,7 @@ class Pipeline:
         threads: int,
         *,
         prep_only: bool = False,
+        redis: bool = True,
         on_fatal: Callable[[BaseException], None] | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -84,7 +88,10 @@ class Pipeline:
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
         handoffs = HandOffDirectory(settings.handoff_dir)
-        self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
+        self._direct = DirectSink()
+        self.writer: StreamWriter | DirectSink = self._direct
+        if redis:
+            self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
         self.processor: Processor = HandOffProcessor(handoffs) if prep_only else Windows(self._engine(on_fatal))
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         most = settings.engine.max_in_flight
@@ -105,6 +112,7 @@ class Pipeline:
             on_crash=_answer_crash,
             batch=self._prep_batch,
             gather_s=GATHER_S,
+            is_interactive=lambda job: job.interactive,
         )
         self._room.prep_is(self.stage.wake)
 
@@ -127,7 +135,7 @@ class Pipeline:
         origin: Origin,
         caller: Caller,
         *,
-        accepts: type[TaskObject] | type[HandOff] = TaskObject,
+        accepts: type[TaskObject] | type[HandOff] | type[TokenIds] = TaskObject,
         kind: Kind | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -183,7 +191,7 @@ class Pipeline:
 
     @property
     def sources(self) -> list[Source]:
-        """The sources of tasks other than Celery."""
+        """The sources of tasks other than Celery: the task stream, HTTP."""
         return self._room.sources
 
     def add_source(self, source: Source) -> None:
@@ -220,8 +228,9 @@ class Pipeline:
             return "stream-writer"
         if not self.stage.is_whole():
             return "prep"
-        if not all(source.alive() for source in self.sources):
-            return "stream-source"
+        for source in self.sources:
+            if not source.alive():
+                return source.name
         return next((thread.name for thread in self.watched if not thread.is_alive()), None)
 
     def resize(self, threads: int) -> None:
@@ -291,7 +300,9 @@ class Pipeline:
 
     def _accept(self, origin: Origin, caller: Caller) -> Job:
         self._accounts.opened()
-        return Job(origin, caller, self.writer, self._accounts)
+        # A client that waits gets its answer directly.
+        sink = self._direct if origin.kind == "http" else self.writer
+        return Job(origin, caller, sink, self._accounts)
 
     def _read_address(self, job: Job, raw: object) -> None:
         job.address = Address.read(raw, job.origin.id, self.settings.streams.max_metadata_bytes)

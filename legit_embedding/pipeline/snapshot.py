@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.protocols import Source
     from legit_embedding.pipeline.task_counts import TaskCounts
     from legit_embedding.redis_io.health import Outage
+    from legit_embedding.sinks.direct import DirectSink
     from legit_embedding.sinks.stats import WriterStats
     from legit_embedding.sinks.writer import StreamWriter
 
@@ -120,7 +121,7 @@ class Snapshot:
         return sum(model.items for model in self.models.values()) / batches if batches else 0.0
 
 
-def faults(writer: StreamWriter, outages: Sequence[Outage], sources: Sequence[Source]) -> Iterator[str]:
+def faults(writer: StreamWriter | DirectSink, outages: Sequence[Outage], sources: Sequence[Source]) -> Iterator[str]:
     """Describe each fault of the links that carry tasks and answers in a sentence."""
     health = writer.health()
     if not health.ok:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Origin:
     """What brought a task here, and what must be acknowledged when it is answered."""
 
-    kind: Literal["celery", "stream", "local"]
+    kind: Literal["celery", "stream", "http", "local"]
     id: str
-    """The Celery id or the stream entry id; the result's ``source``."""
+    """The Celery id, the stream entry id or the request's id; the result's ``source``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A result that Redis has confirmed."""
+    """A confirmed result: Redis has it, or it went directly to the caller that waits for it, with an empty stream."""
 
     result: Result
     stream: str
