@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from legit_embedding.errors import ConfigError
-from legit_embedding.models.config import KINDS, Kind, ModelConfig, default_model
+from legit_embedding.models.config import KINDS, Kind, ModelConfig, RemoteConfig, default_model
 from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.wire.reserved import is_reserved
 from legit_embedding.wire.task import MAX_METADATA_BYTES
@@ -37,6 +37,7 @@ __all__ = [
     "HttpConfig",
     "Kind",
     "ModelConfig",
+    "RemoteConfig",
     "Settings",
     "StreamConfig",
     "TaskNames",
@@ -231,6 +232,8 @@ class Settings(BaseSettings):
     """Names and limits of the streams."""
     models: dict[str, ModelConfig] = Field(default_factory=_default_models)
     """The models by name; without this setting EVA02-L-14 for images and all-MiniLM-L6-v2 for texts."""
+    remote: RemoteConfig = RemoteConfig()
+    """How remote models are reached."""
     fetch: FetchConfig = FetchConfig()
     """What may be downloaded and decoded."""
     image_roots: tuple[Path, ...] = ()

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 STALL_S = 30.0
 """Longest time without progress for the device loop or the device. By plan a batch holds a device for at most 2 s."""
+WELL = frozenset({"running", "degraded"})
+"""States of a worker that does its work; degraded, some of it waits for a remote model."""
 FAILURES = 8
 """Consecutive batches without a single good vector before a model counts as failing. A bad item alone in its batch
 counts too, so a few such batches do not indicate a bad model."""
@@ -19,6 +21,16 @@ counts too, so a few such batches do not indicate a bad model."""
 def problems(snapshot: Snapshot, stall_s: float = STALL_S) -> list[str]:
     """Return the problems of a started pipeline, one sentence each; an empty list if it is healthy."""
     return [*_of_processor(snapshot, stall_s), *snapshot.faults]
+
+
+def degradations(snapshot: Snapshot) -> list[str]:
+    """Describe each remote model that is away or slow in a sentence: its tasks wait, and all others are served."""
+    return [
+        f"the remote model {name} at {model.remote.where} is {'away' if model.remote.is_open else 'slow'}: "
+        f"{model.remote.problem}"
+        for name, model in snapshot.models.items()
+        if model.remote is not None and model.remote.problem
+    ]
 
 
 def is_stuck(snapshot: Snapshot, stall_s: float) -> bool:

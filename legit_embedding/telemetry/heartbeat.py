@@ -14,7 +14,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.redis_io.client import make_client
 from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
-from legit_embedding.telemetry.health import STALL_S, is_stuck, problems
+from legit_embedding.telemetry.health import STALL_S, degradations, is_stuck, problems
 from legit_embedding.telemetry.http import TelemetryServer
 from legit_embedding.telemetry.identity_lock import EXPIRE_S, RENEW_S, IdentityLock, IdentityTakenError
 from legit_embedding.telemetry.publisher import Publisher
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-State = Literal["starting", "running", "unhealthy", "stopping"]
+State = Literal["starting", "running", "degraded", "unhealthy", "stopping"]
 
 TIMEOUT_S = 5.0
 _JOIN_S = 3.0
@@ -117,7 +117,10 @@ class Heartbeat:
             found.append(f"Redis cannot be reached: {self._outage.health.error}")
         if self._denied:
             found.append(str(IdentityTakenError(self._pipeline.worker)))
-        return ("unhealthy" if found else "running"), found
+        if found:
+            return "unhealthy", found
+        slow = degradations(snapshot)
+        return ("degraded" if slow else "running"), slow
 
     @property
     def _denied(self) -> bool:

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import ConfigError
+from legit_embedding.telemetry.health import WELL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ class TelemetryServer:
         http = pipeline.settings.http
         self._pipeline = pipeline
         self._state = state
-        self.registry = make_registry(pipeline, lambda: state()[0] == "running")
+        self.registry = make_registry(pipeline, lambda: state()[0] in WELL)
         self.token = http.token
         try:
             self._server = _Server((http.host, http.port), self)
@@ -68,10 +69,10 @@ class TelemetryServer:
     def health(self) -> tuple[HTTPStatus, dict[str, Any]]:
         """Return the status and body for ``GET /health``."""
         state, problems = self._state()
-        well = state == "running"
+        well = state in WELL
         model = self._shown_model()
         body = {
-            "status": "ok" if well else state,
+            "status": "ok" if state == "running" else state,
             "model": model,
             "dimension": self._dimension(model) if model is not None else None,
             "models": {

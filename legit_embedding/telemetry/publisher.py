@@ -135,6 +135,7 @@ def _by_role(fields: dict[Any, Any], snapshot: Snapshot) -> dict[str, dict[Any, 
 
 
 def _model(model: ModelStats, items_per_s: float) -> dict[str, Any]:
+    remote = model.remote
     return {
         "waiting": model.waiting,
         "items": model.items,
@@ -143,4 +144,5 @@ def _model(model: ModelStats, items_per_s: float) -> dict[str, Any]:
         "batch_fill": round(model.batches_seen.fill.mean, 3),
         "padding_waste": round(model.padding_waste, 3),
         "device_share": round(model.share, 3),
+        **({} if remote is None else {"requests": remote.requests, "breaker_open": remote.is_open}),
     }

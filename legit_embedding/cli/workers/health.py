@@ -11,6 +11,7 @@ from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.terminal import print_json
 from legit_embedding.cli.workers.fleet import look
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.health import WELL
 from legit_embedding.telemetry.identity import identity
 
 NODENAME_VARIABLE = "CELERY_WORKER_HOSTNAME"
@@ -25,27 +26,27 @@ def health(worker: str | None, as_json: bool) -> None:
 
     A worker publishes its state in Redis every few seconds. It is healthy if it did so recently, has loaded its models
     and has found no problem: the device loop makes progress, results can be written, the task stream can be read, and
-    no model fails.
+    no model fails. It is degraded, and still healthy, while a remote model is away or slow.
     Without --worker the name is LEGIT_WORKER_ID, or else CELERY_WORKER_HOSTNAME, or else the node name that a worker
     without -n has on this host.
 
     \b
     --json prints
       {"worker", "healthy", "state", "problem"}
-    "state" is starting, running, unhealthy or stopping, or null if no such worker has been seen recently.
+    "state" is starting, running, degraded, unhealthy or stopping, or null if no such worker has been seen recently.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
     name = worker or identity(settings, host_format(default_nodename(os.environ.get(NODENAME_VARIABLE))))
     with connected(settings) as client:
         fleet = look(client)
     found = next((each for each in fleet.workers if each.worker == name), None)
-    well = found is not None and found.state == "running"
+    well = found is not None and found.state in WELL
     problem = found.problem if found is not None else _absent(name, [each.worker for each in fleet.workers])
     if as_json:
         state = found.state if found is not None else None
         print_json({"worker": name, "healthy": well, "state": state, "problem": problem})
     elif found is not None and well:
-        click.echo(f"{name} is {found.state}")
+        click.echo(f"{name} is {found.state}: {found.problem}".rstrip(": "))
     if well:
         return
     if as_json:

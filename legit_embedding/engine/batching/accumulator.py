@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from legit_embedding.engine.batching.packer import unwanted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,14 +76,11 @@ class Accumulator:
 
     def remove(self, delivery: Delivery) -> bool:
         """Remove one item. Returns False if it is not in the queue."""
-        with self._lock:
-            if not self._shelf.remove(delivery):
-                return False
-            self.bytes -= _size(delivery)
-            room = self._has_room_again()
-        if room:
-            self._on_room()
-        return True
+        return bool(self._take(lambda: [delivery]))
+
+    def take_unwanted(self, now: float) -> list[Delivery]:
+        """Remove and return the items that were cancelled or have expired; `now` is Unix time."""
+        return self._take(lambda: [delivery for delivery in self._shelf if unwanted(delivery, now)])
 
     def oldest_since(self) -> float | None:
         """Return the `time.monotonic` at which the oldest item was queued, or None if the queue is empty."""
@@ -96,6 +95,15 @@ class Accumulator:
             self.full = True
             self.bytes = 0
             return self._shelf.clear()
+
+    def _take(self, which: Callable[[], list[Delivery]]) -> list[Delivery]:
+        with self._lock:
+            taken = [delivery for delivery in which() if self._shelf.remove(delivery)]
+            self.bytes -= sum(map(_size, taken))
+            room = bool(taken) and self._has_room_again()
+        if room:
+            self._on_room()
+        return taken
 
     def _has_room_again(self) -> bool:
         if not self.full or self._closed:
