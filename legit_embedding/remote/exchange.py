@@ -35,7 +35,7 @@ _OF_ITEMS = frozenset({400, 413, 422})
 _OF_ALL = {
     401: "the token is missing or not accepted",
     403: "the token has no right to this",
-    404: "there is no such model or route",
+    404: "there is no such route or model; look at base_url and name",
 }
 _OK, _TOO_LARGE, _TOO_MANY, _UNAVAILABLE = 200, 413, 429, 503
 
