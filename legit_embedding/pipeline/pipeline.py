@@ -85,7 +85,7 @@ class Pipeline:
         self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal)
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         most = settings.engine.max_in_flight
-        self._accounts = Accounts(self.registry.names(), handoffs, self._parking, most, on_room=self._room_for_sources)
+        self._accounts = Accounts(self.registry.queues(), handoffs, self._parking, most, on_room=self._room_for_sources)
         self._room = Backpressure(most, lambda: self._accounts.in_flight, self.writer, self.processor.has_room)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import math
 import time
 from collections import Counter
 from dataclasses import replace
@@ -50,7 +51,9 @@ REQUEST_BYTES = 16 * 1024 * 1024
 TRIES_TOGETHER = 3
 """Failures of a batch, while its remote still answers probes, before it is split."""
 TRIES_ALONE = 10
-"""Failures of a batch, those before it was split included, before its last item is held to be the cause."""
+"""Failures of a batch, those before it was split included, before its last item can be held to be the cause."""
+CHANCE = 1e-9
+"""Chance at which so many failures in a row are held to be no coincidence, given the share of requests that fail."""
 REFUSALS = 8
 """Consecutive refusals of lone items before a probe finds out whether the remote refuses everything."""
 PAUSES = Backoff(first_s=0.2, cap_s=10.0)
@@ -84,6 +87,7 @@ class Lane:
         self._wake = asyncio.Event()
         self._errors: Counter[str] = Counter()
         self._retries = 0
+        self._failing = FailureRate()
         self._refusals = 0
         self._probe_began: float | None = None
         self.hungry = False
@@ -208,6 +212,7 @@ class Lane:
             self._put_off(batch, error)
         else:
             self._succeeded()
+            self._failing.add(0)
             self._settle(batch, rows, started)
 
     async def _embed(self, items: Sequence[Any]) -> NDArray[np.float32]:
@@ -240,7 +245,7 @@ class Lane:
             self._halving.split(self.queue, batch)
             return
         self._refusals += 1
-        if self._refusals % REFUSALS == 0:
+        if self._refusals >= REFUSALS:
             self._breaker.trip(f"it refuses every item: {error}")
             self.queue.retry(batch)
             return
@@ -250,11 +255,14 @@ class Lane:
     def _put_off(self, batch: Batch, error: OutageError) -> None:
         """Schedule another attempt; split what fails although its remote works."""
         self._retries += 1
-        batch.attempts += not error.everyone
+        if not error.everyone:
+            batch.attempts += 1
+            if len(batch.deliveries) > 1 or batch.attempts <= TRIES_TOGETHER:  # else the item may be the cause
+                self._failing.add(1)
         batch.not_before = time.monotonic() + PAUSES.delay(max(1, batch.attempts))
         if len(batch.deliveries) > 1 and batch.attempts >= TRIES_TOGETHER:
             self._halving.split(self.queue, batch)
-        elif batch.attempts < TRIES_ALONE or len(batch.deliveries) > 1:
+        elif len(batch.deliveries) > 1 or batch.attempts < self._failing.tries():
             self.queue.retry(batch)
         else:
             code: ErrorCode = "poisoned" if batch.split else "model_failed"
@@ -268,6 +276,24 @@ class Lane:
         file = io.BytesIO()
         Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "JPEG")
         return [recipe.image(file.getvalue(), max_pixels=64 * 64)]
+
+
+class FailureRate:
+    """Share of the requests that fail, over the last fifty or so."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._seen = 10  # as if ten had gone well, so that the first failures do not count as a rule
+
+    def add(self, failed: int) -> None:
+        """Count one request."""
+        self._seen += 1
+        self.share += max(0.02, 1 / self._seen) * (failed - self.share)
+
+    def tries(self) -> int:
+        """Return the number of failures in a row that are no coincidence at this share."""
+        share = min(max(self.share, 0.01), 0.99)
+        return max(TRIES_ALONE, math.ceil(math.log(CHANCE) / math.log(share)))
 
 
 def _requests_of(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:

@@ -274,7 +274,7 @@ class TestPoison:
         settled(items)
         assert [item.code for item in items if item.text == "poison"] == [code]
         assert all(item.is_right for item in items if item.text != "poison")
-        assert any_remote.embedded.count("poison") < 20
+        assert any_remote.embedded.count("poison") < 50
 
     def test_alone_it_is_answered_too(self, remote: Remote, make_processor: Make) -> None:
         remote.misbehave = lambda request: Reply(status=400, body=b"bad text") if "poison" in request.items else None
@@ -291,8 +291,9 @@ class TestPoison:
         wait_for_state(processor, "unknown parameter")
         remote.misbehave = lambda request: None
         settled(items)
-        assert sum(item.code == "poisoned" for item in items) < 8
-        assert all(item.is_right or item.code == "poisoned" for item in items)
+        refused = [item for item in items if item.code in {"poisoned", "model_failed"}]
+        assert len(refused) < 8
+        assert all(item.is_right or item in refused for item in items)
 
     def test_one_that_refuses_everything_from_the_start_is_given_nothing(
         self, remote: Remote, make_processor: Make
