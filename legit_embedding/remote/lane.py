@@ -98,9 +98,10 @@ class Lane:
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:
-            if self._breaker.is_open:
+            now = time.monotonic()
+            if self._breaker.is_open or self._breaker.wait_s(now) > 0:
                 self.queue.refuse_unwanted()
-            wait = self._next_in(time.monotonic())
+            wait = self._next_in(now)
             if wait > 0:
                 await self._sleep(wait)
             elif self._breaker.is_open:
@@ -152,7 +153,7 @@ class Lane:
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
-        self.hungry = True
+        self.hungry = not self._breaker.is_open
         # Checked after the flag is set, so that any later submission wakes it.
         if self._next_in(time.monotonic()) > 0:
             try:

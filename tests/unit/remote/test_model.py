@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,9 +14,6 @@ from legit_embedding.models.registry import Registry
 from legit_embedding.remote.errors import OutageError
 from legit_embedding.remote.model import RemoteModel
 from legit_embedding.remote.processor import RemoteProcessor
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def config(**settings: Any) -> ModelConfig:
@@ -162,3 +162,13 @@ class TestDimensions:
         assert [tower.dimensions(wanted) for wanted in (None, 64, 32)] == [64, 64, 32]
         with pytest.raises(TaskError, match="does not cut its vectors to 128"):
             tower.dimensions(128)
+
+
+def test_the_settings_to_copy_fit(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "remote.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    (tmp_path / "token").write_text("s3cret")
+    for block in blocks:
+        models = tomllib.loads(block.replace("/run/secrets/embedder", str(tmp_path / "token")))["models"]
+        assert Registry({name: ModelConfig(**settings) for name, settings in models.items()}).remotes()

@@ -76,7 +76,7 @@ class TestGood:
         wait_for(lambda: remote.requests, LIMIT_S, "a probe")
         remote.misbehave = lambda request: as_json_gated(request, gate)
         items = submit(processor, texts(200))
-        wait_for(lambda: state(processor).requests == 3, LIMIT_S, "three requests")
+        wait_for(lambda: remote.most_at_once == 3, LIMIT_S, "three requests")
         gate.set()
         settled(items)
         assert remote.most_at_once == 3
