@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from legit_embedding.errors import ConfigError
-from legit_embedding.models.config import KINDS, Kind, ModelConfig, default_model
+from legit_embedding.models.config import KINDS, Kind, ModelConfig, RemoteConfig, default_model
 from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.settings.file import config_file
 from legit_embedding.settings.given import Given
@@ -29,6 +29,7 @@ __all__ = [
     "HttpConfig",
     "Kind",
     "ModelConfig",
+    "RemoteConfig",
     "Settings",
     "StreamConfig",
     "TaskNames",
@@ -259,6 +260,8 @@ class Settings(BaseSettings):
     models: dict[str, ModelConfig] = Field(default_factory=_default_models)
     """The models by name; without any of your own `eva02-l-14` for images and `minilm` for texts, of which single keys
     may be changed."""
+    remote: RemoteConfig = RemoteConfig()
+    """How remote models are reached."""
     fetch: FetchConfig = FetchConfig()
     """What may be downloaded and decoded."""
     image_roots: tuple[Path, ...] = ()

@@ -98,3 +98,8 @@ def total_dim(receipts):
 @app.task
 def note(word):
     Redis.from_url(get_settings().redis_url).sadd("noted", word)
+
+
+@app.task
+def has_module(name):
+    return name in sys.modules

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from celery.worker.control import nok, ok
 
 from legit_embedding import process
-from legit_embedding.engine.engine import Engine
-from legit_embedding.pipeline.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from legit_embedding.engine.stats import ModelStats
+    from legit_embedding.engine.front import Front
+    from legit_embedding.engine.stats import ModelStats, RemoteStats
     from legit_embedding.pipeline.pipeline import Pipeline
 
 N = TypeVar("N", int, float)
@@ -52,14 +51,14 @@ def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # no
         return ok(report(pipeline))
     if not (isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)):
         return nok("words: expected a list of text: a model, and changes like weight=2")
-    if not isinstance(pipeline.processor, Windows):
-        return nok("a prep-only worker batches nothing")
     try:
         model, changes = _understood(pipeline, words, named)
+        front = pipeline.processor.front(model)
+        if front is None:
+            return nok("a prep-only worker batches nothing")
+        _apply(front, model, changes)
     except _RefusedError as refusal:
         return nok(str(refusal))
-    for field, value in changes.items():
-        _APPLY[field](pipeline.processor.engine, model, value)
     logger.warning("Changed by remote control: %s of %s", ", ".join(f"{k}={v}" for k, v in changes.items()), model)
     _widen_prefetch(worker)
     return ok(report(pipeline)["models"][model])
@@ -82,6 +81,8 @@ def report(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _model(model: ModelStats) -> dict[str, Any]:
+    if model.remote is not None:
+        return _remote(model, model.remote)
     return {
         "waiting_for_device": model.waiting,
         "items": model.items,
@@ -96,6 +97,25 @@ def _model(model: ModelStats) -> dict[str, Any]:
         "full_batch_cost": model.target,
         "largest_batch_cost": model.ceiling,
         "memory_planned_bytes": model.planned_bytes,
+    }
+
+
+def _remote(model: ModelStats, remote: RemoteStats) -> dict[str, Any]:
+    return {
+        "remote": remote.where,
+        "waiting_for_remote": model.waiting,
+        "items": model.items,
+        "batches": model.batches,
+        "batch_size_avg": round(model.batch_size_avg, 1),
+        "batch_fill": round(model.batches_seen.fill.mean, 3),
+        "linger_ms": model.linger_ms,
+        "max_batch": model.max_batch,
+        "requests": remote.requests,
+        "max_requests": remote.max_requests,
+        "retries": remote.retries,
+        "errors": dict(remote.errors),
+        "breaker": "open" if remote.is_open else "closed",
+        "problem": remote.problem,
     }
 
 
@@ -174,11 +194,21 @@ _READ: dict[str, Callable[[str], float | int | None]] = {
     "linger_ms": _linger_ms,
     "max_batch": _max_batch,
 }
-_APPLY: dict[str, Callable[[Engine, str, Any], None]] = {
-    "weight": Engine.set_weight,
-    "linger_ms": Engine.set_linger,
-    "max_batch": Engine.set_max_batch,
-}
+
+
+def _apply(front: Front, model: str, changes: Mapping[str, Any]) -> None:
+    """Make the changes, or none of them.
+
+    Raises:
+        _RefusedError: the model is remote, and a share of the device is asked for.
+    """
+    setters = {field: getattr(front, f"set_{field}", None) for field in changes}
+    if None in setters.values():
+        message = f"weight: {model} is a remote model and has no share of the device"
+        raise _RefusedError(message)
+    for field, setter in setters.items():
+        if setter is not None:
+            setter(model, changes[field])
 
 
 def _widen_prefetch(worker: Any) -> None:  # noqa: ANN401

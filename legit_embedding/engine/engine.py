@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 from legit_embedding.engine.device.device_lock import hold
 from legit_embedding.engine.device.kernels import choose_attention
 from legit_embedding.engine.device.open import open_device
+from legit_embedding.engine.front import WAITING_BYTES, Front
 from legit_embedding.engine.in_flight import InFlightBatches
 from legit_embedding.engine.loop import Loop
 from legit_embedding.engine.model_queue import ModelQueue
-from legit_embedding.engine.outcomes import CANCELLED, Outcomes
+from legit_embedding.engine.outcomes import Outcomes
 from legit_embedding.engine.recovery import is_lost
 from legit_embedding.engine.sizing import load as startup
 from legit_embedding.engine.stats import EngineStats, Progress
-from legit_embedding.errors import ConfigError, ErrorCode, TaskError, in_one_line
+from legit_embedding.errors import ConfigError, in_one_line
 from legit_embedding.progress import logger as progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from legit_embedding.config import EngineConfig
-    from legit_embedding.engine.delivery import Delivery
     from legit_embedding.engine.device.base import Device
     from legit_embedding.engine.device.choice import Choice
     from legit_embedding.engine.device.device_lock import Hold
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WAITING_BYTES = 256 * 1024 * 1024
-"""Capacity of each model's queue, in bytes."""
 STOP_S = 10.0
 
 
-class Engine:
+class Engine(Front):
     """Embeds deliveries of several models on one device.
 
     All methods except `start` may be called from any thread. Items submitted before the start wait for it.
@@ -69,11 +67,10 @@ class Engine:
         self._device_name = device
         self._precision = precision
         self._open_device = open_device
-        self._on_room = on_room
         self._on_fatal = on_fatal
         self._choice: Choice | None = None
         self._hold: Hold | None = None
-        self._outcomes = Outcomes()
+        super().__init__(Outcomes(), on_room)
         self._in_flight = InFlightBatches(self._outcomes)
         self._queues = {name: self._queue(name, backend) for name, backend in backends.items()}
         self._loop = Loop(
@@ -94,30 +91,6 @@ class Engine:
                 raise
             message = f"device {self._device_name!r} cannot be used: {in_one_line(error)}"
             raise ConfigError(message) from error
-
-    def submit(self, delivery: Delivery) -> None:
-        """Submit a prepared item. Never blocks; callers check `has_room` first."""
-        self._outcomes.expect()
-        queue = self._queues.get(delivery.model)
-        if queue is None:
-            self._outcomes.fail([delivery], TaskError("unknown_model", f"there is no model {delivery.model!r} here"))
-        elif queue.accumulator.put(delivery):
-            self._loop.notice()
-        else:
-            self._outcomes.give_back([delivery])
-
-    def cancel(self, delivery: Delivery, code: ErrorCode) -> None:
-        """Fail an item with this code: at once if it is waiting, otherwise with its batch or after it is submitted."""
-        delivery.cancelled = code
-        # An item that has not been submitted yet may have no model; it fails when it is packed.
-        queue = self._queues.get(getattr(delivery, "model", ""))
-        if queue is not None and queue.accumulator.remove(delivery):
-            self._outcomes.fail([delivery], TaskError(code, CANCELLED))
-
-    def has_room(self, model: str) -> bool:
-        """Return True if a model accepts more items; `on_room` is called when a full model does so again."""
-        queue = self._queues.get(model)
-        return queue is not None and not queue.accumulator.full
 
     def largest_batch(self) -> int:
         """Return the total items in one full batch per model; twice as many keep the device's batches full."""
@@ -166,18 +139,6 @@ class Engine:
         """Change a model's share of device time."""
         self._loop.scheduler.set_weight(model, weight)
 
-    def set_linger(self, model: str, linger_ms: float) -> None:
-        """Change the time that a model's partial batch waits for more items."""
-        self._queues[model].linger_s = linger_ms / 1000
-
-    def set_max_batch(self, model: str, max_batch: int | None) -> None:
-        """Change a model's limit of items per batch; None for what memory and speed allow."""
-        self._queues[model].max_batch = max_batch
-
-    def drain(self, timeout: float) -> bool:
-        """Wait until every submitted item is settled. Returns False on timeout."""
-        return self._outcomes.wait_for_all(timeout)
-
     def close(self, *, give_back: bool = True, timeout: float = STOP_S) -> None:
         """Stop the engine. Items on the device are still answered; all others are given back.
 
@@ -218,17 +179,8 @@ class Engine:
     def _check_memory(self, device: Device) -> None:
         startup.check_memory(device, self._queues.values(), self._config)
 
-    def _give_back_waiting(self) -> None:
-        for queue in self._queues.values():
-            self._outcomes.give_back(queue.accumulator.close())
-
-    def _room(self) -> None:
-        if self._on_room is None:
-            return
-        try:
-            self._on_room()
-        except Exception:
-            logger.exception("The callback for room raised")
+    def _notice(self, model: str) -> None:  # noqa: ARG002 - one loop serves all models
+        self._loop.notice()
 
     def _report_fatal(self, cause: BaseException) -> None:
         logger.critical("The engine has ended: %s", cause)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.engine.batching.accumulator import Accumulator
 from legit_embedding.engine.batching.batch import Batch
-from legit_embedding.engine.batching.packer import MAX_ITEMS, Limits, shelf_for
+from legit_embedding.engine.batching.packer import MAX_ITEMS, Limits, shelf_for, unwanted
 from legit_embedding.engine.batching.priority import PriorityShelf
 from legit_embedding.engine.sizing.cost_model import Ceiling
 from legit_embedding.engine.stats import Counters, ModelStats
@@ -108,6 +108,17 @@ class ModelQueue:
     def retry(self, batch: Batch) -> None:
         """Schedule a batch, or part of one, for another attempt at its `not_before`."""
         heapq.heappush(self._retries, (batch.not_before, next(self._order), batch))
+
+    def refuse_unwanted(self) -> None:
+        """Answer what was cancelled or has expired, in the accumulator and in batches that wait for another attempt."""
+        now = time.time()
+        self._outcomes.refuse(self.accumulator.take_unwanted(now))
+        for _, _, batch in self._retries:
+            refused = [delivery for delivery in batch.deliveries if unwanted(delivery, now)]
+            if refused:
+                # Before they are answered: a shutdown gives back what the batch still holds.
+                batch.deliveries = [delivery for delivery in batch.deliveries if delivery not in refused]
+                self._outcomes.refuse(refused)
 
     def expected_s(self, cost: int) -> float:
         """Return the expected compute time of a batch of this cost, in seconds."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from legit_embedding.engine.halving import Halving
 from legit_embedding.errors import TaskError, in_one_line
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class Recovery:
 
     def __init__(self, device: Device, outcomes: Outcomes, in_flight: InFlightBatches) -> None:
         self._device = device
-        self._outcomes = outcomes
-        self._in_flight = in_flight
+        self._halving = Halving(outcomes, in_flight)
 
     def handle(self, queue: ModelQueue, batch: Batch, error: BaseException) -> None:
         """Split a failed batch, schedule a retry, or answer its last item.
@@ -123,21 +123,21 @@ class Recovery:
                 batch.cost,
                 queue.ceiling.cost,
             )
-        self._split(queue, batch)
+        self._halving.split(queue, batch)
 
     def _give_up(self, queue: ModelQueue, batch: Batch) -> None:
         if batch.memory_failed_at is not None:
             queue.ceiling.restore(batch.memory_failed_at)
         tries = len(RETRY_DELAYS_S) + 1
         detail = f"the device ran out of memory {tries} times on this item alone: make it smaller or try again later"
-        self._answer(batch, TaskError("model_failed", detail))
+        self._halving.answer(batch, TaskError("model_failed", detail))
 
     def _failed(self, queue: ModelQueue, batch: Batch, error: BaseException) -> None:
         if len(batch.deliveries) > 1:
             logger.warning(
                 "%d items failed together on %s, trying halves: %r", len(batch.deliveries), queue.name, error
             )
-            self._split(queue, batch)
+            self._halving.split(queue, batch)
             return
         queue.counters.failed_in_row += 1
         logger.error("%s failed on one item", queue.name, exc_info=error)
@@ -147,17 +147,4 @@ class Recovery:
             )
         else:
             answer = TaskError("model_failed", f"the model failed on this item: {in_one_line(error)}")
-        self._answer(batch, answer)
-
-    def _split(self, queue: ModelQueue, batch: Batch) -> None:
-        if not batch.claim():
-            return
-        for half in batch.halves():
-            if self._in_flight.take(half):
-                queue.retry(half)
-        self._in_flight.release(batch)
-
-    def _answer(self, batch: Batch, error: TaskError) -> None:
-        if batch.claim():
-            self._outcomes.fail(batch.deliveries, error)
-        self._in_flight.release(batch)
+        self._halving.answer(batch, answer)

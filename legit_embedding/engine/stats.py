@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from legit_embedding.engine.histogram import RATIOS, SECONDS, SIZES, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from legit_embedding.engine.device.choice import Choice
     from legit_embedding.engine.histogram import Distribution
@@ -51,6 +51,25 @@ class BatchHistograms:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteStats:
+    """State of a model that is computed elsewhere; counts are cumulative since the start."""
+
+    where: str
+    """The remote's address."""
+    requests: int
+    """Requests in flight."""
+    max_requests: int
+    errors: Mapping[str, int]
+    """Failed requests by the kind of failure."""
+    retries: int
+    """Batches put off after a failure."""
+    is_open: bool
+    """True while the circuit breaker is open: nothing but probes is sent."""
+    problem: str
+    """A sentence about what is wrong; empty while nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStats:
     """Statistics of one model: counts are cumulative since the start, other values are current."""
 
@@ -84,6 +103,8 @@ class ModelStats:
     """Sum of the items' own costs over all batches."""
     padded_cost: int
     """Total cost of these batches, padding included."""
+    remote: RemoteStats | None = None
+    """None for a model that is computed here."""
 
     @property
     def batch_size_avg(self) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +17,12 @@ Pooling = Literal["mean", "cls", "last", "lasttoken", "max", "weightedmean", "me
 Encoding = Literal["base64_fp32", "base64_fp16", "base64_int8", "base64_binary"]
 Overflow = Literal["truncate", "refuse", "mean"]
 _Positive = Annotated[int, Field(gt=0)]
+_Seconds = Annotated[float, Field(gt=0)]
+
+REMOTE_BACKENDS = frozenset({"http", "openai", "ollama"})
+"""Backends whose models are computed elsewhere."""
+_OF_REMOTE = frozenset({"base_url", "token", "token_file", "timeout_s", "health_timeout_s", "max_requests"})
+_OF_LOCAL = frozenset({"pretrained", "revision", "weight", "max_tokens", "overflow", "truncate", "pooling", "options"})
 
 
 class ModelConfig(BaseModel):
@@ -27,9 +35,11 @@ class ModelConfig(BaseModel):
     kinds: tuple[Kind, ...] = ()
     """The same as a list, which may name both."""
     backend: str
-    """`open_clip`, `transformers`, or `package.module:Class` for a backend of your own."""
+    """`open_clip`, `transformers`, or `package.module:Class` for a backend of your own; `http`, `openai` or `ollama`
+    for a model that is computed elsewhere."""
     name: str = ""
-    """The model's name in its library: an open_clip architecture, or a repository or folder for transformers."""
+    """The model's name in its library: an open_clip architecture, or a repository or folder for transformers; of a
+    remote model, the name that the remote knows it by."""
     pretrained: str = ""
     """The weights: a tag of the library, a path, `random:SEED` for seeded random ones, or `package:NAME` for weights
     that a Python package ships. Empty for those that belong to `name`."""
@@ -45,7 +55,7 @@ class ModelConfig(BaseModel):
     linger_ms: Annotated[int, Field(ge=0)] = 0
     """How long a batch that is not full waits for more items, in milliseconds."""
     max_batch: _Positive | None = None
-    """How many items a batch has at most; unset for what memory and speed allow."""
+    """How many items a batch has at most; unset for what memory and speed allow, and for 32 to a remote model."""
     max_tokens: _Positive | None = None
     """How many tokens a text may have, special tokens included; unset for the model's own limit."""
     overflow: Overflow = "truncate"
@@ -61,13 +71,36 @@ class ModelConfig(BaseModel):
     normalize: bool = True
     """Whether vectors are L2-normalised."""
     dimensions: _Positive | None = None
-    """The length of a vector, where it is not the model's full one: one of `matryoshka`."""
+    """The length of a vector, where it is not the model's full one: one of `matryoshka`. Of a remote model it may be
+    any other length, which the remote is then asked for."""
     matryoshka: tuple[_Positive, ...] = ()
     """The lengths to which the model's vectors may be cut."""
     encoding: Encoding = "base64_fp32"
     """How results carry the vectors: as floats of 32 or 16 bits, as int8 with a scale, or as sign bits."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword settings of a backend that is given as `package.module:Class`."""
+    base_url: str = ""
+    """Where a remote model is: `https://host:port`, with a path in front of the protocol's own if there is one."""
+    token: SecretStr | None = None
+    """The bearer token that a remote model asks for; unset for none."""
+    token_file: Path | None = None
+    """A file that holds the token instead. It is read at every request, so the token may be changed at any time."""
+    timeout_s: _Seconds = 30.0
+    """How long a remote model may take to answer a request, in seconds."""
+    health_timeout_s: _Seconds = 3.0
+    """How long a remote model may take to answer a probe before health calls it slow, in seconds."""
+    max_requests: _Positive = 4
+    """How many requests to a remote model are in flight at most, each with one batch."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the model is computed elsewhere."""
+        return self.backend in REMOTE_BACKENDS
+
+    @property
+    def asked_dimensions(self) -> int | None:
+        """The length of vector that a remote is asked for; None for its own, which may be cut here."""
+        return self.dimensions if self.is_remote and self.dimensions not in self.matryoshka else None
 
     @property
     def serves(self) -> tuple[Kind, ...]:
@@ -105,10 +138,50 @@ class ModelConfig(BaseModel):
         if not self.truncate and "overflow" in self.model_fields_set and self.overflow != "refuse":
             message = f"overflow: {self.overflow!r} contradicts truncate = false"
             raise ValueError(message)
-        if self.dimensions is not None and self.dimensions not in self.matryoshka:
+        if self.dimensions is None or self.dimensions in self.matryoshka:
+            return self
+        if not self.is_remote:
             message = f"dimensions: {self.dimensions} is not among the lengths in matryoshka"
             raise ValueError(message)
+        if max(self.matryoshka, default=0) > self.dimensions:
+            message = f"matryoshka: the remote is asked for {self.dimensions} dimensions, and none is cut to more"
+            raise ValueError(message)
         return self
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_address(cls, url: str) -> str:
+        if url and not _is_plain_address(url):
+            # The address may hold a secret, so it is not repeated.
+            message = "expected an address like https://host:port/path, without a user, a query or a fragment"
+            raise ValueError(message)
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_remote(self) -> ModelConfig:
+        strange = self.model_fields_set & (_OF_LOCAL if self.is_remote else _OF_REMOTE)
+        if strange:
+            message = f"{min(strange)}: a model with backend = {self.backend!r} has no such setting"
+            raise ValueError(message)
+        if self.is_remote and not self.base_url:
+            message = f"base_url: a model with backend = {self.backend!r} needs one"
+            raise ValueError(message)
+        if self.token is not None and self.token_file is not None:
+            message = "token_file: token is set too, and one of them is enough"
+            raise ValueError(message)
+        return self
+
+
+class RemoteConfig(BaseModel):
+    """What the requests to all remote models have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    proxy: SecretStr | None = None
+    """The proxy through which remote models are reached, as `http://user:password@host:port`; unset for none. The
+    environment's proxies are not used."""
+    ca_file: Path | None = None
+    """A file with the certificates of the authorities that may vouch for a remote, instead of the usual ones."""
 
 
 def default_model(models: Mapping[str, ModelConfig], kind: Kind) -> str | None:
@@ -117,3 +190,12 @@ def default_model(models: Mapping[str, ModelConfig], kind: Kind) -> str | None:
     marked = [name for name in names if models[name].is_default(kind)]
     candidates = marked or names
     return candidates[0] if len(candidates) == 1 else None
+
+
+def _is_plain_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        strange = parts.username or parts.password or parts.query or parts.fragment or parts.port == 0
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not strange and url.isprintable()

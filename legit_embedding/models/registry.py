@@ -7,7 +7,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError, in_one_line
-from legit_embedding.models.config import default_model
+from legit_embedding.models.config import REMOTE_BACKENDS, default_model
 from legit_embedding.models.settings import misconfigured
 from legit_embedding.models.tower import Tower
 
@@ -22,7 +22,7 @@ BACKENDS = {
     "open_clip": "legit_embedding.models.open_clip:OpenClipModel",
     "transformers": "legit_embedding.models.transformers:TransformersModel",
 }
-RESERVED = frozenset({"http", "ollama"})
+REMOTE = "legit_embedding.remote.model:RemoteModel"
 _PROTOCOL = ("recipe", "load", "collate", "forward", "samples")
 
 
@@ -42,7 +42,7 @@ class Registry:
 
     def __init__(self, models: Mapping[str, ModelConfig]) -> None:
         self._models = dict(models)
-        self._paths = {name: _backend_path(name, config.backend) for name, config in self._models.items()}
+        self._paths = {name: _backend_path(name, config) for name, config in self._models.items()}
         self._towers: dict[str, Tower] = {}
         for name, config in self._models.items():
             for kind in config.serves:
@@ -96,12 +96,20 @@ class Registry:
         return self._towers[queue]
 
     def backends(self) -> dict[str, Backend]:
-        """Return the backends by queue.
+        """Return the backends of the models that are computed here, by queue.
 
         Raises:
             ConfigError: a backend cannot be created.
         """
-        return {queue: self[queue] for queue in self._towers}
+        return {queue: self[queue] for queue, tower in self._towers.items() if not tower.config.is_remote}
+
+    def remotes(self) -> dict[str, Any]:
+        """Return the models that are computed elsewhere, by queue: each a `RemoteModel`.
+
+        Raises:
+            ConfigError: a model's settings do not fit its backend.
+        """
+        return {queue: self[queue] for queue, tower in self._towers.items() if tower.config.is_remote}
 
     def dim(self, model: str) -> int:
         """Return a model's default vector length; known once the model is loaded.
@@ -165,18 +173,18 @@ class Registry:
             reason = f"cannot import {config.backend!r}: {in_one_line(error)}"
             raise misconfigured(name, "backend", reason) from error
         missing = [method for method in _PROTOCOL if not callable(getattr(backend, method, None))]
-        if missing:
+        if missing and not config.is_remote:
             reason = f"{config.backend!r} is no model backend: it has no {', '.join(missing)}"
             raise misconfigured(name, "backend", reason)
         return backend
 
 
-def _backend_path(model: str, backend: str) -> str:
-    if backend in RESERVED:
-        raise misconfigured(model, "backend", f"the backend {backend!r} is not in this version yet")
-    path = BACKENDS.get(backend, backend)
+def _backend_path(model: str, config: ModelConfig) -> str:
+    if config.is_remote:
+        return REMOTE
+    path = BACKENDS.get(config.backend, config.backend)
     module, colon, attribute = path.partition(":")
     if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        known = ", ".join(BACKENDS)
-        raise misconfigured(model, "backend", f"expected {known} or package.module:Class, got {backend!r}")
+        known = ", ".join([*BACKENDS, *sorted(REMOTE_BACKENDS)])
+        raise misconfigured(model, "backend", f"expected {known} or package.module:Class, got {config.backend!r}")
     return path

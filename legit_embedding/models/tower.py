@@ -56,7 +56,7 @@ class Tower:
         Raises:
             TaskError: ``invalid_task``, with the valid lengths.
         """
-        if wanted is None:
+        if wanted is None or wanted == self.config.dimensions:
             return self.config.dimensions
         if wanted in self.config.matryoshka:
             return wanted

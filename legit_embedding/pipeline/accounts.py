@@ -24,7 +24,7 @@ class Accounts:
     """Counts jobs from the moment they are accepted until their callers are told. Thread-safe.
 
     Args:
-        models: the names in the registry.
+        models: the queues of the registry.
         handoffs: the directory of other workers' tensors, which are removed when their vectors are written.
         parking: delays tasks whose answers could not be written: given back at once, they would return at once.
         most: the limit on jobs in flight; `on_room` is called when the number falls below it.

@@ -57,5 +57,8 @@ class HandOffProcessor:
         """Empty: nothing is batched here."""
         return {}
 
+    def front(self, model: str) -> None:
+        """None: nothing is batched here."""
+
     def close(self, *, give_back: bool, timeout: float) -> None:
         """Do nothing: no items are held."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.engine.engine import Engine
 from legit_embedding.errors import TaskError
 from legit_embedding.models.registry import Registry
 from legit_embedding.pipeline.accounts import Accounts
 from legit_embedding.pipeline.backpressure import Backpressure
-from legit_embedding.pipeline.handoff_processor import HandOffProcessor
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
+from legit_embedding.pipeline.processors import make_processor
 from legit_embedding.pipeline.snapshot import Phase, Snapshot, faults, together
-from legit_embedding.pipeline.windows import Windows
 from legit_embedding.prep.content import ContentReader
 from legit_embedding.prep.cuda_guard import forbid_cuda_in_process
 from legit_embedding.prep.fetch.fetcher import Fetcher
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
     from legit_embedding.pipeline.caller import Caller, Tracer
-    from legit_embedding.pipeline.protocols import Processor, Source
+    from legit_embedding.pipeline.protocols import Source
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.wire.result import Origin
     from legit_embedding.wire.task import HandOff, TokenIds
@@ -92,10 +90,11 @@ class Pipeline:
         self.writer: StreamWriter | DirectSink = self._direct
         if redis:
             self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
-        self.processor: Processor = HandOffProcessor(handoffs) if prep_only else Windows(self._engine(on_fatal))
+        given = handoffs if prep_only else None
+        self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal)
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         most = settings.engine.max_in_flight
-        self._accounts = Accounts(self.registry.names(), handoffs, self._parking, most, on_room=self._room_for_sources)
+        self._accounts = Accounts(self.registry.queues(), handoffs, self._parking, most, on_room=self._room_for_sources)
         self._room = Backpressure(most, lambda: self._accounts.in_flight, self.writer, self.processor.has_room)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(
@@ -306,17 +305,6 @@ class Pipeline:
 
     def _read_address(self, job: Job, raw: object) -> None:
         job.address = Address.read(raw, job.origin.id, self.settings.streams.max_metadata_bytes)
-
-    def _engine(self, on_fatal: Callable[[BaseException], None] | None) -> Engine:
-        settings = self.settings
-        return Engine(
-            self.registry.backends(),
-            settings.engine,
-            settings.device,
-            settings.precision,
-            on_room=self._room_for_prep,
-            on_fatal=on_fatal,
-        )
 
     def _room_for_prep(self) -> None:
         self._room.prep_changed()

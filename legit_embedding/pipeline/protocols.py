@@ -1,8 +1,8 @@
 """The two extension points of a worker, and the stages of a task's life.
 
 A *source* brings tasks, and is told how each of them ended. A *processor* takes prepared items, and reports on each.
-Celery and the task stream are sources; the engine and the hand-over to another worker's device are processors. The
-pipeline between them depends on neither.
+Celery and the task stream are sources; the engine, remote models and the hand-over to another worker's device are
+processors. The pipeline between them depends on none of them.
 
 The stages of a task, in order:
 
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from legit_embedding.engine.front import Front
     from legit_embedding.engine.stats import EngineStats, Progress
     from legit_embedding.errors import ErrorCode
     from legit_embedding.pipeline.job import Job
@@ -106,6 +107,9 @@ class Processor(Protocol):
 
     def info(self) -> dict[str, Any]:
         """A few figures for display."""
+
+    def front(self, model: str) -> Front | None:
+        """Whatever holds this model's queue; None if nothing is batched."""
 
     def close(self, *, give_back: bool, timeout: float) -> None:
         """Stop within `timeout` seconds; unfinished jobs are given back."""

@@ -25,7 +25,7 @@ class TaskCounts:
     """Counters since the start of the process. Thread-safe.
 
     Args:
-        models: the names in the registry.
+        models: the queues of the registry.
     """
 
     def __init__(self, models: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from legit_embedding.engine.engine import Engine
+    from legit_embedding.engine.front import Front
     from legit_embedding.errors import ErrorCode, TaskError
     from legit_embedding.pipeline.job import Job
 
@@ -36,6 +37,10 @@ class Windows:
         self.progress = engine.progress
         self.info = engine.info
         self.close = engine.close
+
+    def front(self, model: str) -> Front | None:  # noqa: ARG002 - there is one engine
+        """The engine."""
+        return self.engine
 
     def submit(self, delivery: Job) -> None:
         """Take a prepared job."""

@@ -52,7 +52,11 @@ def keep_to_one_core() -> None:
     Prep has as many threads as there are cores: if each fanned out over all of them, they would fight each other and
     the device loop's thread. `torch.set_num_threads` is not enough: it sets the calling thread and also every thread
     that comes to torch later, the loop's included. OpenMP's own setter is private to the calling thread.
+
+    Where torch is not loaded, as in a worker with remote models alone, there is nothing to do.
     """
+    if "torch" not in sys.modules:
+        return
     import torch
 
     torch.get_num_threads()  # a thread's first question sets it up from the global default, so ask before changing it

@@ -51,7 +51,14 @@ def guard_thread() -> None:
 
 @contextmanager
 def cpu_only() -> Iterator[None]:
-    """Forbid CUDA to the calling thread within the block."""
+    """Forbid CUDA to the calling thread within the block; nothing is to be forbidden where torch is not loaded.
+
+    A process whose models are computed here has loaded torch before its first prep thread; one with remote models alone
+    never does.
+    """
+    if "torch" not in sys.modules:
+        yield
+        return
     from legit_embedding.prep.cuda_watch import CudaWatch
 
     _install()

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
-State = Literal["starting", "running", "unhealthy", "stopping"]
+State = Literal["starting", "running", "degraded", "unhealthy", "stopping"]
 
 STALL_S = 30.0
 """Longest time without progress for the device loop or the device. By plan a batch holds a device for at most 2 s."""
+WELL = frozenset({"running", "degraded"})
+"""States of a worker that does its work; degraded, some of it waits for a remote model."""
 FAILURES = 8
 """Consecutive batches without a single good vector before a model counts as failing. A bad item alone in its batch
 counts too, so a few such batches do not indicate a bad model."""
@@ -25,15 +27,18 @@ def state_of(snapshot: Snapshot, others: Iterable[str] = (), stall_s: float = ST
     if snapshot.phase != "running":
         return snapshot.phase, []
     found = [*problems(snapshot, stall_s), *others]
-    return ("unhealthy" if found else "running"), found
+    if found:
+        return "unhealthy", found
+    slow = degradations(snapshot)
+    return ("degraded" if slow else "running"), slow
 
 
 def report(pipeline: Observed, state: str, found: list[str]) -> tuple[HTTPStatus, dict[str, Any]]:
     """Return the status and the body of ``GET /health`` (CONTRACT section 7)."""
-    well, settings = state == "running", pipeline.settings
+    well, settings = state in WELL, pipeline.settings
     model = settings.default_model("text") or settings.default_model("image")
     body = {
-        "status": "ok" if well else state,
+        "status": "ok" if state == "running" else state,
         "model": model,
         "dimension": _dimension(pipeline, model) if model is not None else None,
         "models": {
@@ -55,6 +60,16 @@ def is_alive(snapshot: Snapshot) -> bool:
 def problems(snapshot: Snapshot, stall_s: float = STALL_S) -> list[str]:
     """Return the problems of a started pipeline, one sentence each; an empty list if it is healthy."""
     return [*_of_processor(snapshot, stall_s), *snapshot.faults]
+
+
+def degradations(snapshot: Snapshot) -> list[str]:
+    """Describe each remote model that is away or slow in a sentence: its tasks wait, and all others are served."""
+    return [
+        f"the remote model {name} at {model.remote.where} is {'away' if model.remote.is_open else 'slow'}: "
+        f"{model.remote.problem}"
+        for name, model in snapshot.models.items()
+        if model.remote is not None and model.remote.problem
+    ]
 
 
 def is_stuck(snapshot: Snapshot, stall_s: float) -> bool:

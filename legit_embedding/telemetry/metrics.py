@@ -56,6 +56,7 @@ class WorkerCollector(Collector):
             yield self._of_models()
             yield from self._of_device(snapshot.engine)
             yield from self._of_batches(snapshot.engine)
+            yield from self._of_remotes(snapshot.engine)
         yield from self._of_writing(snapshot)
         yield from self._of_stream(snapshot)
 
@@ -80,13 +81,14 @@ class WorkerCollector(Collector):
 
     def _of_waiting(self, snapshot: Snapshot) -> Iterator[Metric]:
         waiting = {("prep", model): count for model, count in snapshot.prep_waiting.items()}
-        waiting |= {("device", name): model.waiting for name, model in snapshot.models.items()}
+        for name, model in snapshot.models.items():
+            waiting["device" if model.remote is None else "remote", name] = model.waiting
         help_ = "Items that wait here, by what they wait for."
         yield self._gauge("legit_queue_items", help_, waiting, "stage", "model")
         yield self._histogram("legit_prep_seconds", "The preparation of an item.", snapshot.prep_seconds, "model")
 
     def _of_device(self, engine: EngineStats) -> Iterator[Metric]:
-        models = engine.models.items()
+        models = [(name, model) for name, model in engine.models.items() if model.remote is None]
         device = engine.device
         if device is not None:
             labels = (device.device, device.name, device.uuid, device.why)
@@ -119,6 +121,23 @@ class WorkerCollector(Collector):
         cost |= {(name, "padding"): each.padded_cost - each.useful_cost for name, each in engine.models.items()}
         help_ = "What batches computed, in images or tokens; padding apart."
         yield self._counter("legit_batch_cost", help_, cost, "model", "part")
+
+    def _of_remotes(self, engine: EngineStats) -> Iterator[Metric]:
+        remotes = {name: model.remote for name, model in engine.models.items() if model.remote is not None}
+        if not remotes:
+            return
+        flying = {name: each.requests for name, each in remotes.items()}
+        yield self._gauge("legit_remote_requests", "Requests to a remote model in flight.", flying, "model")
+        is_open = {name: int(each.is_open) for name, each in remotes.items()}
+        help_ = "1 while the circuit breaker of a remote model is open: its items wait."
+        yield self._gauge("legit_remote_breaker_open", help_, is_open, "model")
+        errors = {(name, kind): count for name, each in remotes.items() for kind, count in each.errors.items()}
+        help_ = "Failed requests to a remote model: connect, timeout, status, broken, or refused for an item's sake."
+        yield self._counter("legit_remote_errors", help_, errors, "model", "kind")
+        help_ = "Batches of a remote model that are sent again."
+        yield self._counter(
+            "legit_remote_retries", help_, {name: each.retries for name, each in remotes.items()}, "model"
+        )
 
     def _of_writing(self, snapshot: Snapshot) -> Iterator[Metric]:
         writer = snapshot.writer

@@ -8,7 +8,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding import __version__
-from legit_embedding.engine.device.choice import Choice
 from legit_embedding.engine.stats import Memory
 from legit_embedding.pipeline.snapshot import WINDOW_S
 from legit_embedding.telemetry import keys
@@ -84,7 +83,8 @@ class Publisher:
         rates = self._rates(snapshot)
         engine = snapshot.engine
         memory = engine.memory if engine is not None and engine.memory.is_gpu else Memory()
-        device = (engine.device if engine is not None else None) or Choice("", "")
+        choice = engine.device if engine is not None else None
+        device = choice.as_dict() if choice is not None else {}
         registry = self._pipeline.registry
         by_model = {
             name: _model(model, rates.get(name, 0.0)) | registry.tower(name).identity()
@@ -106,10 +106,10 @@ class Publisher:
             "batch_size_avg": round(snapshot.batch_size_avg, 2),
             "items_per_s": round(rates[""], 2),
             "gpu_busy": round(engine.busy, 3) if engine is not None else 0.0,
-            "device": device.device,
-            "device_name": device.name,
-            "device_uuid": device.uuid,
-            "device_why": device.why,
+            "device": device.get("device", ""),
+            "device_name": device.get("name", ""),
+            "device_uuid": device.get("uuid", ""),
+            "device_why": device.get("why", ""),
             "vram_used_bytes": memory.used,
             "vram_free_bytes": memory.free,
             "version": __version__,
@@ -142,6 +142,7 @@ def _by_role(fields: dict[Any, Any], snapshot: Snapshot) -> dict[str, dict[Any, 
 
 
 def _model(model: ModelStats, items_per_s: float) -> dict[str, Any]:
+    remote = model.remote
     return {
         "waiting": model.waiting,
         "items": model.items,
@@ -150,4 +151,5 @@ def _model(model: ModelStats, items_per_s: float) -> dict[str, Any]:
         "batch_fill": round(model.batches_seen.fill.mean, 3),
         "padding_waste": round(model.padding_waste, 3),
         "device_share": round(model.share, 3),
+        **({} if remote is None else {"requests": remote.requests, "breaker_open": remote.is_open}),
     }

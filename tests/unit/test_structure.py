@@ -16,6 +16,7 @@ FLOORS = [
     {"prep"},
     {"models"},
     {"engine"},
+    {"remote"},
     {"sinks", "dead_letter"},  # the sink buries what no stream takes, and a burial is an answer
     {"pipeline"},
     {"sources", "telemetry"},

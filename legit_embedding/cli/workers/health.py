@@ -13,6 +13,7 @@ from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.terminal import print_json, printable, say
 from legit_embedding.cli.workers.fleet import look
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.health import WELL
 from legit_embedding.telemetry.identity import identity
 from legit_embedding.telemetry.place import place
 
@@ -35,15 +36,16 @@ def health(worker: str | None, everyone: bool, as_json: bool) -> None:
 
     A worker publishes its state in Redis every few seconds. It is healthy if it did so recently, has loaded its models
     and has found no problem: the device loop makes progress, results can be written, the task stream can be read, and
-    no model fails. A warning does not make it unhealthy.
+    no model fails. It is degraded, and still healthy, while a remote model is away or slow. A warning does not make it
+    unhealthy.
     Without --worker the workers of this container or host are checked, whatever their names; all of them have to be
     healthy.
 
     \b
     --json prints
       {"worker", "healthy", "state", "problem", "warning", "role"}
-    "state" is starting, running, unhealthy or stopping, or null if no such worker has been seen recently. "role" is
-    prep-only for a worker that prepares items for others.
+    "state" is starting, running, degraded, unhealthy or stopping, or null if no such worker has been seen recently.
+    "role" is prep-only for a worker that prepares items for others.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
     with connected(settings) as client:
@@ -92,7 +94,7 @@ class Checked:
 
 
 def _of(shown: Shown) -> Checked:
-    is_well = shown.state == "running"
+    is_well = shown.state in WELL
     return Checked(shown.worker, is_well, shown.state, shown.problem, shown.warning, shown.role)
 
 

@@ -27,13 +27,15 @@ _MEGABYTE = 1024 * 1024
 def plan(as_json: bool) -> None:
     r"""Load the models, measure them on the device, and show their largest batches.
 
-    No worker is started, and Redis is not needed. Costs are in images or padded tokens.
+    No worker is started, and Redis is not needed. Costs are in images or padded tokens. Remote models are named, and
+    not asked.
 
     \b
     --json prints
       {MODEL: {"kind", "revision", "digest", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
                "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"},
                "compiled", "start_s": {"load", "measure", "compile"}, …}}
+    and {MODEL: {"kind", "remote"}} for a remote model, with its address.
     """
     from legit_embedding.models.registry import Registry
 
@@ -43,25 +45,32 @@ def plan(as_json: bool) -> None:
     towers = {name: registry.tower(name) for name in plans}
     if as_json:
         identities = {name: {"revision": each.revision, "digest": each.digest} for name, each in towers.items()}
-        print_json({name: identities[name] | each.as_dict() for name, each in plans.items()})
-    else:
+        remotes = {name: {"kind": each.kind, "remote": each.url} for name, each in registry.remotes().items()}
+        print_json({name: identities[name] | each.as_dict() for name, each in plans.items()} | remotes)
+        return
+    if plans:
         console().print(table(plans, towers))
+    for name, each in registry.remotes().items():
+        console().print(f"{name}: remote, at {each.url}", soft_wrap=True)
 
 
 def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
-    """Measure every configured model as a worker does at startup, but its knee on a CPU too.
+    """Measure every configured model that is computed here as a worker does at startup, but its knee on a CPU too.
 
     Raises:
         ConfigError: a model or the device cannot be used.
     """
     from legit_embedding.engine.device.allocator import expand_segments
 
+    backends = registry.backends()
+    if not backends:
+        return {}
     expand_segments()
     from legit_embedding.engine.device.open import open_device
     from legit_embedding.engine.engine import Engine
 
     thorough = partial(open_device, thorough=True)
-    engine = Engine(registry.backends(), settings.engine, settings.device, settings.precision, open_device=thorough)
+    engine = Engine(backends, settings.engine, settings.device, settings.precision, open_device=thorough)
     try:
         engine.start()
         return engine.plans()

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from legit_embedding.cli.workers.fleet import Fleet, Shown
     from legit_embedding.config import Settings
 
-STYLES = {"running": "green", "starting": "yellow", "stopping": "yellow", "unhealthy": "bold red"}
+STYLES = {
+    **{"running": "green", "starting": "yellow", "stopping": "yellow"},
+    **{"degraded": "bold yellow", "unhealthy": "bold red"},
+}
 
 
 @dataclass(frozen=True, slots=True)

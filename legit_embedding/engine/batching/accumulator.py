@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from legit_embedding.engine.batching.packer import unwanted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -76,14 +78,11 @@ class Accumulator:
 
     def remove(self, delivery: Delivery) -> bool:
         """Remove one item. Returns False if it is not in the queue."""
-        with self._lock:
-            if not self._shelf.remove(delivery):
-                return False
-            self._count([delivery], -1)
-            room = self._has_room_again()
-        if room:
-            self._on_room()
-        return True
+        return bool(self._take(lambda: [delivery]))
+
+    def take_unwanted(self, now: float) -> list[Delivery]:
+        """Remove and return the items that were cancelled or have expired; `now` is Unix time."""
+        return self._take(lambda: [delivery for delivery in self._shelf if unwanted(delivery, now)])
 
     def oldest_since(self) -> float | None:
         """Return the `time.monotonic` at which the oldest item was queued, or None if the queue is empty."""
@@ -98,6 +97,15 @@ class Accumulator:
             self.full = True
             self.bytes = 0
             return self._shelf.clear()
+
+    def _take(self, which: Callable[[], list[Delivery]]) -> list[Delivery]:
+        with self._lock:
+            taken = [delivery for delivery in which() if self._shelf.remove(delivery)]
+            self._count(taken, -1)
+            room = bool(taken) and self._has_room_again()
+        if room:
+            self._on_room()
+        return taken
 
     def _has_room_again(self) -> bool:
         if not self.full or self._closed:

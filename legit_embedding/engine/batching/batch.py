@@ -26,6 +26,7 @@ class Batch:
 
     __slots__ = (
         "_claim",
+        "attempts",
         "cost",
         "deliveries",
         "kind",
@@ -48,6 +49,8 @@ class Batch:
         self.split = split_from is not None
         self.memory_failed_at: int | None = split_from.memory_failed_at if split_from is not None else None
         """The ceiling in force when this batch, or the one it was split from, first ran out of memory."""
+        self.attempts: int = split_from.attempts if split_from is not None else 0
+        """Number of times a remote failed on this batch, or on the one it was split from."""
         self.lone_failures = 0
         """Number of times the batch ran out of memory with a single item."""
         self.not_before = 0.0

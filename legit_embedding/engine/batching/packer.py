@@ -6,9 +6,12 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from legit_embedding.config import Kind
     from legit_embedding.engine.delivery import Delivery
 
@@ -50,6 +53,9 @@ class Shelf(Protocol):
 
     def __len__(self) -> int:
         """Return the number of waiting items."""
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Go through the waiting items, in no particular order."""
 
     def add(self, delivery: Delivery) -> None:
         """Append an item."""
@@ -97,6 +103,9 @@ class FifoShelf:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._waiting)
 
     def add(self, delivery: Delivery) -> None:
         """Append an item."""
@@ -159,6 +168,9 @@ class LengthShelf:
     def __len__(self) -> int:
         return self._size
 
+    def __iter__(self) -> Iterator[Delivery]:
+        return chain.from_iterable(self._classes.values())
+
     def add(self, delivery: Delivery) -> None:
         """Append an item to its class."""
         cost = delivery.prepared.cost
@@ -200,7 +212,7 @@ class LengthShelf:
 
     def clear(self) -> list[Delivery]:
         """Remove and return everything, class by class."""
-        waiting = [delivery for each in self._classes.values() for delivery in each]
+        waiting = list(self)
         self._classes.clear()
         self._size = self.cost = 0
         return waiting

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from legit_embedding.engine.batching.packer import Limits, Pack, Shelf
     from legit_embedding.engine.delivery import Delivery
@@ -32,6 +33,9 @@ class PriorityShelf:
 
     def __len__(self) -> int:
         return len(self._interactive) + len(self._bulk)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return chain(self._interactive, self._bulk)
 
     @property
     def cost(self) -> int:

@@ -24,7 +24,7 @@ def files(deployment: Deployment) -> Finding:
         registry = Registry(models)
         for name in registry.queues():
             registry.recipe(name)
-            if deployment.load_models:
+            if deployment.load_models and not registry.tower(name).config.is_remote:
                 _load(registry, name)
     except ConfigError as error:
         return fail(str(error), "mend the setting, or put the model's files there")

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from legit_embedding.sources.http import openapi
 from legit_embedding.sources.http.problems import HttpError, answer_crash, answer_http_error, answer_problem
 from legit_embedding.sources.http.reading import drop_body
-from legit_embedding.telemetry.health import is_alive, report
+from legit_embedding.telemetry.health import WELL, is_alive, report
 from legit_embedding.telemetry.metrics import make_registry
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def make_app(pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], doo
         door: embeds; its routes are left out of a worker that embeds nothing, or where ``http.embed`` is off.
     """
     config = pipeline.settings.http
-    registry = make_registry(pipeline, lambda: state()[0] == "running")
+    registry = make_registry(pipeline, lambda: state()[0] in WELL)
 
     # Not coroutines: both take locks, and run in threads.
     def health(_: Request) -> Response:
