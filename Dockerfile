@@ -23,5 +23,5 @@ RUN useradd --create-home --uid 10001 worker
 USER worker
 
 HEALTHCHECK --interval=30s --timeout=20s --start-period=300s --retries=3 \
-    CMD legit-embedding health
+    CMD ["legit-embedding", "health"]
 CMD ["celery", "-A", "legit_embedding", "worker", "--pool=gpubatch"]

@@ -1,5 +1,7 @@
 """What every profile shares. The broker and the result backend follow `redis_url` of the worker's own settings."""
 
+from legit_embedding.profiles.base import *  # noqa: F403 - what is left out here follows the package
+
 # A message that no worker acknowledges for this long is delivered again (Redis brokers only): above the longest task,
 # retries included.
 broker_transport_options = {"visibility_timeout": 3600}

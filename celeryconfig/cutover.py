@@ -7,8 +7,8 @@ of the worker's own settings (`LEGIT_REDIS_URL`). Until it is set, everything go
 docs/migration.md.
 """
 
-from celeryconfig.legacy import *  # noqa: F403 - a profile is its names
 from legit_embedding.migration.cutover.router import Cutover
+from celeryconfig.legacy import *  # noqa: F403 - a profile is its names
 
 task_routes = (Cutover(old_queue="legacy_prep", new_queue="embedding"),)
 

@@ -53,6 +53,8 @@ class LinesSource:
         pipeline: takes the tasks.
     """
 
+    name = "lines-source"
+
     def __init__(self, path: Path, pipeline: Pipeline) -> None:
         self._path = path
         self._done_path = path.with_name(f"{path.name}.done")
@@ -68,7 +70,7 @@ class LinesSource:
         self._changed = Event()
         self._is_stopping = False
         self._outage = Outage(f"the file {path}")
-        self._thread = Thread(target=self._run, name="lines-source", daemon=True)
+        self._thread = Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""

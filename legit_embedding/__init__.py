@@ -19,7 +19,7 @@ from legit_embedding.pool.registration import register
 
 if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
-    from legit_embedding.encoding import decode_embedding, encode_embedding
+    from legit_embedding.encoding import decode_embedding, decode_entry, encode_embedding, encode_entry
     from legit_embedding.models.backend import Backend, Prepared, Recipe
     from legit_embedding.pipeline.caller import Caller
     from legit_embedding.pipeline.protocols import Processor, Source
@@ -38,7 +38,9 @@ __all__ = [
     "TaskObject",
     "__version__",
     "decode_embedding",
+    "decode_entry",
     "encode_embedding",
+    "encode_entry",
 ]
 
 _HOMES = {
@@ -51,7 +53,9 @@ _HOMES = {
     "StreamConfig": "legit_embedding.config",
     "TaskObject": "legit_embedding.wire.task",
     "decode_embedding": "legit_embedding.encoding",
+    "decode_entry": "legit_embedding.encoding",
     "encode_embedding": "legit_embedding.encoding",
+    "encode_entry": "legit_embedding.encoding",
 }
 """Where each public name is defined."""
 

@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from celery.app.utils import Settings
 
 CONFIG_MODULE_VARIABLE = "CELERY_CONFIG_MODULE"
-DEFAULT_CONFIG_MODULE = "celeryconfig"
+OPERATORS_CONFIG_MODULE = "celeryconfig"
+DEFAULT_CONFIG_MODULE = "legit_embedding.profiles"
 MERGED = frozenset({"broker_transport_options", "result_backend_transport_options"})
-WORKER_STEPS = ("legit_embedding.pool.stream_step:StreamStep", "legit_embedding.pool.suitable:SuitablePool")
+WORKER_STEPS = (
+    "legit_embedding.pool.prep_only_step:PrepOnlyStep",
+    "legit_embedding.pool.stream_step:StreamStep",
+    "legit_embedding.pool.suitable:SuitablePool",
+)
 
 
 def _defaults() -> dict[str, Any]:
@@ -35,12 +40,12 @@ def _defaults() -> dict[str, Any]:
     }
 
 
-def _config_module() -> str | None:
-    """The deployment profile in use: the module named in the environment, or an importable ``celeryconfig``."""
+def _config_module() -> str:
+    """The profile in use: the module named in the environment, an importable ``celeryconfig``, or the package's own."""
     named = os.environ.get(CONFIG_MODULE_VARIABLE)
     if named:
         return named
-    return DEFAULT_CONFIG_MODULE if importlib.util.find_spec(DEFAULT_CONFIG_MODULE) else None
+    return OPERATORS_CONFIG_MODULE if importlib.util.find_spec(OPERATORS_CONFIG_MODULE) else DEFAULT_CONFIG_MODULE
 
 
 def make_app() -> Celery:
@@ -56,9 +61,7 @@ def make_app() -> Celery:
         include=["legit_embedding.preparation", "legit_embedding.embedding"],
     )
     app.steps["worker"].update(WORKER_STEPS)
-    module = _config_module()
-    if module is not None:
-        app.config_from_object(module)
+    app.config_from_object(_config_module())
     address = get_settings().redis
 
     def put_below_the_profile(source: Settings, **_: object) -> None:

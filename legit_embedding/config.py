@@ -7,29 +7,21 @@ file is ``legit.toml`` in the working directory, or the path in ``LEGIT_CONFIG``
 
 from __future__ import annotations
 
-import os
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.config import KINDS, Kind, ModelConfig, RemoteConfig, default_model
 from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.settings.file import config_file
+from legit_embedding.settings.given import Given
 from legit_embedding.wire.reserved import is_reserved
 from legit_embedding.wire.task import MAX_METADATA_BYTES
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 __all__ = [
     "EngineConfig",
@@ -45,15 +37,13 @@ __all__ = [
     "config_file",
     "default_model",
     "get_settings",
+    "given",
     "load_settings",
 ]
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-
-ENV_PREFIX = "LEGIT_"
-CONFIG_VARIABLE = "LEGIT_CONFIG"
 
 
 class _Section(BaseModel):
@@ -166,10 +156,41 @@ class HttpConfig(_Section):
 
     host: str = "127.0.0.1"
     """The address to listen on."""
-    port: NonNegativeInt = 0
-    """The port for health and metrics; 0 for none."""
-    token: str = ""
-    """The bearer token that `/metrics` asks for; empty for none."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """The port to listen on; 0 for none."""
+    embed: bool = True
+    """Whether `/embed` and `/v1` are served; with false only health and metrics, which may be open to other hosts
+    without a token."""
+    token: str = Field("", repr=False)
+    """The bearer token that requests need, except those for `/health` and `/live`; empty for none. Without a token only
+    a loopback address can be listened on."""
+    tokens: tuple[str, ...] = Field((), repr=False)
+    """Further tokens, each as good as `token`."""
+    token_file: Path | None = None
+    """A file with further tokens, one per line, read at the start."""
+    open_metrics: bool = False
+    """Whether `/metrics` is answered without a token."""
+    max_body_bytes: PositiveInt = 32 * 1024 * 1024
+    """How large a request's body may be, in bytes. All requests in progress may hold eight times as much together."""
+    max_items: PositiveInt = 2048
+    """How many texts and images one request may carry."""
+    max_text_chars: PositiveInt = 1_000_000
+    """How long one text may be, in characters, or in token ids."""
+    max_in_flight: PositiveInt = 8192
+    """How many texts and images of all requests together may be in progress; beyond that the answer is 503."""
+    timeout_s: PositiveFloat = 60.0
+    """How long a request may take, in seconds, from its headers to its vectors."""
+    max_connections: PositiveInt = 4096
+    """How many connections may be open; beyond that the answer is 503. The process's limit on open files counts too."""
+    cors_origins: tuple[str, ...] = ()
+    """The origins whose pages may send requests from a browser; empty for none."""
+
+    @model_validator(mode="after")
+    def _takes_its_largest_request(self) -> HttpConfig:
+        if self.max_items > self.max_in_flight:
+            message = f"max_items: {self.max_items} is more than max_in_flight: {self.max_in_flight}"
+            raise ValueError(message)
+        return self
 
 
 class TelemetryConfig(_Section):
@@ -211,12 +232,18 @@ def _default_models() -> dict[str, ModelConfig]:
     }
 
 
+def _completed(built_in: dict[str, Any], model: Any) -> Any:  # noqa: ANN401 - whatever was set
+    """A built-in model with the keys that are set over its own; one that names its backend is complete."""
+    if not built_in or not isinstance(model, dict) or "backend" in model:
+        return model
+    is_of_kinds = {"kind", "kinds"} & model.keys()
+    return {key: value for key, value in built_in.items() if not (is_of_kinds and key == "kind")} | model
+
+
 class Settings(BaseSettings):
     """Everything that an operator can set."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     redis_url: str = "redis://localhost:6379/0"
     """The Redis server of the streams; also Celery's broker and result backend unless Celery's settings name others."""
@@ -231,7 +258,8 @@ class Settings(BaseSettings):
     streams: StreamConfig = StreamConfig()
     """Names and limits of the streams."""
     models: dict[str, ModelConfig] = Field(default_factory=_default_models)
-    """The models by name; without this setting EVA02-L-14 for images and all-MiniLM-L6-v2 for texts."""
+    """The models by name; without any of your own `eva02-l-14` for images and `minilm` for texts, of which single keys
+    may be changed."""
     remote: RemoteConfig = RemoteConfig()
     """How remote models are reached."""
     fetch: FetchConfig = FetchConfig()
@@ -243,7 +271,7 @@ class Settings(BaseSettings):
     engine: EngineConfig = EngineConfig()
     """The use of the device."""
     http: HttpConfig = HttpConfig()
-    """The HTTP port for health and metrics."""
+    """The HTTP port for embeddings, health and metrics."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """What the worker says about itself."""
 
@@ -257,6 +285,18 @@ class Settings(BaseSettings):
     def _can_be_served(cls, url: str) -> str:
         RedisAddress.of(url)
         return url
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _complete_built_in(cls, models: Any) -> Any:  # noqa: ANN401 - whatever was set
+        """Complete the built-in models of which only some keys are set; a model of the operator's own replaces all."""
+        if not isinstance(models, dict):
+            return models
+        built_in = {name: model.model_dump(exclude_unset=True) for name, model in _default_models().items()}
+        completed = {name: _completed(built_in.get(name, {}), model) for name, model in models.items()}
+        if completed and all(name in built_in and model is not models[name] for name, model in completed.items()):
+            return built_in | completed
+        return completed
 
     @field_validator("models")
     @classmethod
@@ -277,65 +317,36 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over file over defaults."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        """Environment over file over defaults, read by `legit_embedding.settings`."""
+        return init_settings, InitSettingsSource(settings_cls, given().values)
 
 
-def config_file() -> Path | None:
-    """The settings file in use, or None.
+def given() -> Given:
+    """What the file and the environment say.
 
     Raises:
-        ConfigError: ``LEGIT_CONFIG`` names a file that does not exist.
+        ConfigError: the file cannot be read, or a variable names no setting.
     """
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named:
-        path = Path(named)
-        if not path.is_file():
-            message = f"{CONFIG_VARIABLE}: there is no file {named!r}"
-            raise ConfigError(message)
-        return path
-    path = Path("legit.toml")
-    return path if path.is_file() else None
+    return Given.read(Settings, {"models": {name: {} for name in _default_models()}})
 
 
 def load_settings() -> Settings:
     """Read the settings from the file and the environment.
 
     Raises:
-        ConfigError: one line that names each unknown key or bad value.
+        ConfigError: one line that names each unknown key or bad value, and its variable or ``file:line``.
     """
-    _refuse_unknown_variables()
     try:
         return Settings()
     except ValidationError as error:
-        raise ConfigError("; ".join(map(_problem, error.errors()))) from error
-    except (SettingsError, ValueError) as error:
-        raise ConfigError(str(error).replace("\n", " ")) from error
-
-
-def _problem(error: ErrorDetails) -> str:
-    where = ".".join(map(str, error["loc"])) or "settings"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: there is no such setting"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+        raise ConfigError(given().problems(error)) from error
 
 
 @cache
 def get_settings() -> Settings:
     """The process's settings, read once."""
     return load_settings()
-
-
-def _refuse_unknown_variables() -> None:
-    known = set(Settings.model_fields)
-    for variable in os.environ:
-        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
-            continue
-        key = variable.removeprefix(ENV_PREFIX).lower().split("__")[0]
-        if key not in known:
-            message = f"{variable}: there is no setting {key!r}"
-            raise ConfigError(message)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.telemetry.heartbeat import Heartbeat
 
-__all__ = ["current", "is_running", "settings", "start", "stop"]
+__all__ = ["current", "is_running", "set_up", "settings", "start", "stop"]
 
 _lock = threading.Lock()
 _pipeline: Pipeline | None = None
@@ -45,15 +45,10 @@ def start(
     Raises:
         ConfigError: the worker cannot start with a setting or a model.
     """
-    from legit_embedding.engine.device.allocator import expand_segments
-    from legit_embedding.engine.device.nvml import count_as_the_driver_does
-    from legit_embedding.prep.cpus import wait_asleep
-
-    wait_asleep()
-    expand_segments()
-    count_as_the_driver_does()
+    set_up()
     # Imports torch, which producers that only import the tasks do not need.
     from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.sources.http.source import HttpSource
     from legit_embedding.telemetry.heartbeat import Heartbeat
 
     global _pipeline, _heartbeat, _owner
@@ -64,6 +59,9 @@ def start(
     try:
         if heartbeat is not None:
             heartbeat.start()
+            if exclusive and settings().http.port:
+                # Before the models are loaded: probes ask from the start on.
+                made.add_source(HttpSource(made, heartbeat.state))
         made.start()
     except BaseException:
         made.stop()
@@ -72,6 +70,17 @@ def start(
         raise
     _pipeline, _heartbeat, _owner = made, heartbeat, os.getpid()
     return made
+
+
+def set_up() -> None:
+    """Set what must be set before torch is imported or a thread is started."""
+    from legit_embedding.engine.device.allocator import expand_segments
+    from legit_embedding.engine.device.nvml import count_as_the_driver_does
+    from legit_embedding.prep.cpus import wait_asleep
+
+    wait_asleep()
+    expand_segments()
+    count_as_the_driver_does()
 
 
 def heartbeat() -> Heartbeat | None:

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--texts", type=int, default=300, help="of 1 to 200 words, log-uniform")
     made.add_argument("--equal", type=int, default=150, help="texts of 40 words each")
     made.add_argument("--photos", type=int, default=32, help="JPEG files of 640x480; 0: none")
+    made.add_argument("--kills", type=int, default=1, help="of each peer that keeps its tasks in Redis")
     made.add_argument("--half-load-s", type=float, default=8.0, help="for how long tasks come at half the speed")
     made.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of torch, in every peer")
     made.add_argument("--seed", type=int, default=17)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 WARM_UP, ACCIDENT = 40, 300
 """Tasks; an accident takes more than the two batches of 128 that most peers would have in hand."""
-ACCIDENT_SHARE = 1 / 3
+ACCIDENT_SHARES = (1 / 3, 1 / 2, 2 / 3, 1 / 4, 3 / 4)
+"""Of the tasks, answered before a kill: the first, the second ..., and over again."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Found:
     half_load: HalfLoad | None = None
     memory_mb: float = 0.0
     copies: int = 0
-    accident: Accident | None = None
+    accidents: list[Accident] = field(default_factory=list)
     error: str = ""
 
 
@@ -98,9 +99,16 @@ def _once(found: Found, trial: Trial, corpora: Corpora, options: Namespace) -> N
     if found.peer.served:
         count = max(20, round(rate * options.half_load_s))
         found.half_load = trial.half_load(corpora.tasks(count, "half"), rate, options.seed)
+    _accidents(found, trial, corpora, options.kills)
+
+
+def _accidents(found: Found, trial: Trial, corpora: Corpora, kills: int) -> None:
+    """Kill it once and again; one that keeps its tasks in memory has lost them after the first time."""
     count = min(ACCIDENT, 2 * len(corpora.mixed))
-    limit_s = ACCIDENT_SHARE * count / found.mixed[0].items_per_s if not found.peer.served else 60.0
-    found.accident = trial.accident(corpora.tasks(count, "accident"), ACCIDENT_SHARE, limit_s)
+    for kill in range(kills if found.peer.way != "memory" else 1):
+        share = ACCIDENT_SHARES[kill % len(ACCIDENT_SHARES)]
+        limit_s = share * count / found.mixed[0].items_per_s if not found.peer.served else 60.0
+        found.accidents.append(trial.accident(corpora.tasks(count, f"accident{kill}"), share, limit_s))
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def report(found: Sequence[Found], options: Namespace, load: Sequence[float], se
         "turns": options.turns,
         "texts": f"{options.texts} mixed, {options.equal} equal",
         "photos": options.photos,
+        "kills": options.kills,
         "seed": options.seed,
         "Python": platform.python_version(),
         "torch": version_of(TORCH, "torch"),
@@ -67,7 +68,7 @@ def markdown(written: Mapping[str, Any]) -> str:
 def _row(each: Found, found: Sequence[Found]) -> dict[str, Any] | None:
     if not each.mixed:
         return None
-    half, accident = each.half_load, each.accident
+    half = each.half_load
     return {
         "": each.peer.name,
         "release": _release(each),
@@ -81,9 +82,16 @@ def _row(each: Found, found: Sequence[Found]) -> dict[str, Any] | None:
         "memory, MB": f"{each.memory_mb:.0f}",
         "copies": str(each.copies),
         "glue, lines": str(each.peer.glue_lines()),
-        "lost / doubled": f"{accident.lost} / {accident.doubled} of {accident.tasks}" if accident else NONE,
+        "lost / doubled": _accidents(each),
         "least cosine": _agreement(each, found),
     }
+
+
+def _accidents(each: Found) -> str:
+    lost, doubled, tasks = (
+        sum(getattr(accident, name) for accident in each.accidents) for name in ("lost", "doubled", "tasks")
+    )
+    return f"{lost} / {doubled} of {tasks}" if each.accidents else NONE
 
 
 def _release(each: Found) -> str:

@@ -12,6 +12,10 @@ from legit_embedding import __version__
 from legit_embedding.cli.shared.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
+    "init": LazyCommand("legit_embedding.cli.setup.init", "Write a settings file and Celery profiles, to be edited."),
+    "serve": LazyCommand(
+        "legit_embedding.cli.workers.serve", "Embed over HTTP alone, without Celery and without Redis."
+    ),
     "health": LazyCommand(
         "legit_embedding.cli.workers.health", "Whether a worker is well: for a person, or a container's probe."
     ),
@@ -29,7 +33,16 @@ COMMANDS = {
         "legit_embedding.cli.submit.command",
         "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
     ),
+    "embed": LazyCommand(
+        "legit_embedding.cli.embed.command", "A folder of images, or the tasks of a JSONL file, to a file of vectors."
+    ),
+    "search": LazyCommand(
+        "legit_embedding.cli.search.command", "The nearest vectors of such a file to a text or an image."
+    ),
     "tail": LazyCommand("legit_embedding.cli.results.tail", "Read results, with their vectors decoded."),
+    "settings": LazyCommand(
+        "legit_embedding.cli.setup.settings", "The settings in force, and where each of them was set."
+    ),
     "plan": LazyCommand(
         "legit_embedding.cli.workers.plan", "Measure the models on the device, and show how large their batches may be."
     ),

@@ -31,8 +31,14 @@ INTRODUCTION = """\
 
 Settings come from one TOML file: `legit.toml` in the working directory, or the file that `LEGIT_CONFIG` names. Each can
 be overridden from the environment by `LEGIT_` and its path, joined by `__`: `streams.group` is `LEGIT_STREAMS__GROUP`.
-Lists and tables in a variable are JSON. Without a file and without variables the worker runs on the defaults below. An
-unknown key or a value that does not fit stops the start with one line that names it.
+In names of variables `_` stands for `-` too (`LEGIT_MODELS__EVA02_L_14__WEIGHT`). A list is separated by commas or
+written as JSON, a table as JSON. Without a file and without variables the worker runs on the defaults below. A key that
+is unknown, or a value that does not fit, stops the start with one line that names the variable or the line of the file.
+Variables that Kubernetes sets for a Service called `legit-...` are ignored. `legit-embedding settings` shows what is in
+force, and where each value was set.
+
+A table `models.NAME` without a `backend` changes keys of the built-in model of that name, and the other built-in model
+stays. A model with a `backend` is your own: then the models are those that you name.
 
 Streams and other names are described in the [contract](contract.md).
 """
@@ -51,7 +57,7 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Each settings model with the path under which it stands: the top level first, as an empty path."""
     yield "", Settings
     for name, field in Settings.model_fields.items():
-        for model in _models(field.annotation):
+        for model in tables_in(field.annotation):
             yield (name if model is field.annotation else f"{name}.NAME"), model
 
 
@@ -66,11 +72,12 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - any annotation
+def tables_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - any annotation
+    """The settings models in an annotation."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from tables_in(part)
 
 
 def _section(path: str, model: type[BaseModel]) -> str:
@@ -79,7 +86,7 @@ def _section(path: str, model: type[BaseModel]) -> str:
     heading = f"## `{path}`\n\n{inspect.getdoc(model)}" if path else "## Top level"
     lines = [heading, "", "| key | type and range | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        if any(_models(field.annotation)):
+        if any(tables_in(field.annotation)):
             where = f"a table: [below](#{name}{'name' if name == 'models' else ''})"
             default = BUILT_IN if name == "models" else "its own"
         else:

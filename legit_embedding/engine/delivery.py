@@ -25,6 +25,8 @@ class Delivery(ABC):
 
     model: str
     prepared: Prepared
+    interactive: bool = False
+    """True if somebody waits for the item: it goes before bulk items of its model."""
     deadline: float | None
     """Unix time in seconds after which the item is answered with ``expired``; checked when a batch is packed."""
     queued_at: float

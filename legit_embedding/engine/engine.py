@@ -18,6 +18,7 @@ from legit_embedding.engine.recovery import is_lost
 from legit_embedding.engine.sizing import load as startup
 from legit_embedding.engine.stats import EngineStats, Progress
 from legit_embedding.errors import ConfigError, in_one_line
+from legit_embedding.progress import logger as progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -163,7 +164,7 @@ class Engine(Front):
         device = self._open_device(self._device_name)
         self._choice = choice = device.choice
         shown = " ".join(filter(None, [choice.device, choice.name, choice.uuid]))
-        logger.info("The device is %s: %s", shown, choice.why)
+        progress.info("The device is %s: %s", shown, choice.why)
         try:
             self._hold = hold(self._device_name, choice, share=self._config.share)
             startup.prepare(device, list(self._queues.values()), self._config, self._precision)

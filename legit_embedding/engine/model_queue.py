@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 import logging
 import time
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
 from legit_embedding.engine.batching.accumulator import Accumulator
 from legit_embedding.engine.batching.batch import Batch
 from legit_embedding.engine.batching.packer import MAX_ITEMS, Limits, shelf_for, unwanted
+from legit_embedding.engine.batching.priority import PriorityShelf
 from legit_embedding.engine.sizing.cost_model import Ceiling
 from legit_embedding.engine.stats import Counters, ModelStats
 
@@ -49,7 +51,8 @@ class ModelQueue:
         self.name = name
         self.kind = backend.kind
         self.backend = backend
-        self.accumulator = Accumulator(shelf_for(backend.kind), max_bytes, max_items, on_room)
+        shelf = PriorityShelf(partial(shelf_for, backend.kind), backend.config.interactive_share)
+        self.accumulator = Accumulator(shelf, max_bytes, max_items, on_room)
         self.counters = Counters()
         self.linger_s = backend.config.linger_ms / 1000
         self.max_batch = backend.config.max_batch

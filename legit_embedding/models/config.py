@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Kind = Literal["image", "text"]
 KINDS: tuple[Kind, ...] = ("image", "text")
 Pooling = Literal["mean", "cls", "last", "lasttoken", "max", "weightedmean", "mean_sqrt_len", "pooler"]
+Encoding = Literal["base64_fp32", "base64_fp16", "base64_int8", "base64_binary"]
 Overflow = Literal["truncate", "refuse", "mean"]
 _Positive = Annotated[int, Field(gt=0)]
 _Seconds = Annotated[float, Field(gt=0)]
@@ -49,6 +50,8 @@ class ModelConfig(BaseModel):
     model is the default without it."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """The model's share of device time, relative to the other models' weights, while several have work waiting."""
+    interactive_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The share of its batches that interactive items get while bulk items wait too; the rest is kept for bulk."""
     linger_ms: Annotated[int, Field(ge=0)] = 0
     """How long a batch that is not full waits for more items, in milliseconds."""
     max_batch: _Positive | None = None
@@ -72,6 +75,8 @@ class ModelConfig(BaseModel):
     any other length, which the remote is then asked for."""
     matryoshka: tuple[_Positive, ...] = ()
     """The lengths to which the model's vectors may be cut."""
+    encoding: Encoding = "base64_fp32"
+    """How results carry the vectors: as floats of 32 or 16 bits, as int8 with a scale, or as sign bits."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword settings of a backend that is given as `package.module:Class`."""
     base_url: str = ""

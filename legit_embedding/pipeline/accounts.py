@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
 from legit_embedding.errors import TaskError
-from legit_embedding.pipeline.task_counts import MODEL_FAULTS, TaskCounts
+from legit_embedding.pipeline.error_log import ErrorLog
+from legit_embedding.pipeline.task_counts import TaskCounts
 from legit_embedding.wire.task import HandOff
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.parking import Parking
     from legit_embedding.prep.handoff import HandOffDirectory
     from legit_embedding.wire.result import Written
-
-logger = logging.getLogger(__name__)
 
 
 class Accounts:
@@ -42,6 +40,7 @@ class Accounts:
         on_room: Callable[[], None],
     ) -> None:
         self.counts = TaskCounts(models)
+        self._errors = ErrorLog()
         self._handoffs = handoffs
         self._parking = parking
         self._most = most
@@ -68,7 +67,7 @@ class Accounts:
         if job.trace is not None:
             job.trace.end(job.address.task_id, job.model, outcome)
         if isinstance(outcome, TaskError):
-            _log(outcome, written.result.address.task_id, job.model)
+            self._errors.tell(outcome, written.result.address.task_id, job.model)
 
     def unwritten(self, job: Job, reason: str) -> None:
         """Give a task back, after a delay, whose answer could not be written anywhere."""
@@ -88,9 +87,3 @@ class Accounts:
         """Wait until no task is in flight; False if the timeout came first."""
         with self._changed:
             return self._changed.wait_for(lambda: self._in_flight == 0, timeout)
-
-
-def _log(error: TaskError, task_id: str, model: str) -> None:
-    level = logging.ERROR if error.code in MODEL_FAULTS else logging.INFO
-    extra = {"task_id": task_id, "model": model, "code": error.code}
-    logger.log(level, "Task %s on %s ended in %s", task_id, model or "no model", error, extra=extra)

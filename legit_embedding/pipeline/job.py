@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from legit_embedding.encoding import ENCODING, encode_finite
+from legit_embedding.encoding import encode_finite
 from legit_embedding.engine.delivery import Delivery
 from legit_embedding.errors import GivenBackError, TaskError, in_one_line
 from legit_embedding.models.vectors import shortened
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from legit_embedding.models.tower import Tower
     from legit_embedding.pipeline.caller import Caller, HandedOver, Sink, Trace
     from legit_embedding.wire.result import Origin, Written
-    from legit_embedding.wire.task import HandOff, TaskObject
+    from legit_embedding.wire.task import HandOff, TaskObject, TokenIds
 
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,9 @@ class Job(Delivery):
         "address",
         "attempts",
         "dimensions",
+        "encoding",
         "held_up",
+        "interactive",
         "kind",
         "origin",
         "prep_s",
@@ -78,7 +80,9 @@ class Job(Delivery):
     """The tower that embeds it; `model` is the tower's queue."""
     dimensions: int | None
     """The length to which its vector is truncated; None for the full length."""
-    work: TaskObject | HandOff | None
+    encoding: str
+    """How the answer carries its vector."""
+    work: TaskObject | HandOff | TokenIds | None
     """The valid task; None for an invalid one, which is only answered."""
     held_up: Callable[[], bool] | None
     """Returns whether the resource it last waited for is still in use; None if it has not waited."""
@@ -96,16 +100,18 @@ class Job(Delivery):
         self.cancelled = None
         self.held_up = None
         self.deadline = None
+        self.interactive = False
         self._caller = caller
         self._sink = sink
         self._book = book
         self._is_answered = False
         self._is_closed = False
 
-    def take(self, work: TaskObject | HandOff, expires: float | None = None) -> None:
+    def take(self, work: TaskObject | HandOff | TokenIds, expires: float | None = None) -> None:
         """Set the valid task; `expires` is the source's own deadline, in Unix seconds."""
         deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
+        self.interactive = work.priority == "interactive"
         self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
 
     def serve(self, tower: Tower) -> None:
@@ -116,6 +122,7 @@ class Job(Delivery):
         """
         self.tower, self.model = tower, tower.queue
         self.dimensions = tower.dimensions(self.work.dimensions if self.work is not None else None)
+        self.encoding = (self.work.encoding if self.work is not None else None) or tower.config.encoding
 
     def check_deadline(self) -> None:
         """Reject a task whose deadline has passed.
@@ -183,15 +190,20 @@ class Job(Delivery):
             return TaskError(self.cancelled, "the task was revoked while it was on the device")
         if self.dimensions is not None:
             vector = shortened(vector, self.dimensions, normalize=self.tower.config.normalize)
+        try:
+            encoded = encode_finite(vector, self.encoding)
+        except ValueError as error:
+            return TaskError("non_finite", f"encoding: the vector does not fit {self.encoding}: {error}")
         return Embedded(
             kind=self.kind,
             model=self.tower.model,
             dim=len(vector),
-            encoding=ENCODING,
-            embedding=encode_finite(vector),
+            encoding=self.encoding,
+            embedding=encoded.text,
             truncated=self.prepared.truncated,
             repaired=self.prepared.repaired,
             revision=self.tower.revision,
+            scale=encoded.scale,
             windows=len(self.prepared.windows),
         )
 

@@ -20,8 +20,9 @@ from legit_embedding.prep.fetch.fetcher import Fetcher
 from legit_embedding.prep.handoff import HandOffDirectory
 from legit_embedding.prep.images.slow_decoders import DECODERS
 from legit_embedding.prep.stage import PrepStage
+from legit_embedding.sinks.direct import DirectSink
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.wire.task import Address, HandOff, TaskObject
+from legit_embedding.wire.task import Address, TaskObject
 
 if TYPE_CHECKING:
     import threading
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.protocols import Source
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.wire.result import Origin
+    from legit_embedding.wire.task import HandOff, TokenIds
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Pipeline:
         worker: the worker's identity.
         threads: the number of prep threads.
         prep_only: prepare tensors for another worker instead of embedding them.
+        redis: False for a pipeline whose only source is HTTP, which writes to no stream.
         on_fatal: called once, from an engine thread, when the device has failed permanently.
         tracer: creates a trace per task; None for no traces.
     """
@@ -64,6 +67,7 @@ class Pipeline:
         threads: int,
         *,
         prep_only: bool = False,
+        redis: bool = True,
         on_fatal: Callable[[BaseException], None] | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -76,11 +80,16 @@ class Pipeline:
         """Threads outside the pipeline that must be running for it to work."""
         self.outages: list[Outage] = []
         """The state of links outside the pipeline that deliver its tasks."""
+        self.notices: dict[str, str] = {}
+        """What an operator should know although the worker is well, by subject."""
         self._tracer = tracer
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
         handoffs = HandOffDirectory(settings.handoff_dir)
-        self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
+        self._direct = DirectSink()
+        self.writer: StreamWriter | DirectSink = self._direct
+        if redis:
+            self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
         given = handoffs if prep_only else None
         self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal)
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
@@ -102,6 +111,7 @@ class Pipeline:
             on_crash=_answer_crash,
             batch=self._prep_batch,
             gather_s=GATHER_S,
+            is_interactive=lambda job: job.interactive,
         )
         self._room.prep_is(self.stage.wake)
 
@@ -124,7 +134,7 @@ class Pipeline:
         origin: Origin,
         caller: Caller,
         *,
-        accepts: type[TaskObject] | type[HandOff] = TaskObject,
+        accepts: type[TaskObject] | type[HandOff] | type[TokenIds] = TaskObject,
         kind: Kind | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -180,7 +190,7 @@ class Pipeline:
 
     @property
     def sources(self) -> list[Source]:
-        """The sources of tasks other than Celery."""
+        """The sources of tasks other than Celery: the task stream, HTTP."""
         return self._room.sources
 
     def add_source(self, source: Source) -> None:
@@ -217,8 +227,9 @@ class Pipeline:
             return "stream-writer"
         if not self.stage.is_whole():
             return "prep"
-        if not all(source.alive() for source in self.sources):
-            return "stream-source"
+        for source in self.sources:
+            if not source.alive():
+                return source.name
         return next((thread.name for thread in self.watched if not thread.is_alive()), None)
 
     def resize(self, threads: int) -> None:
@@ -237,6 +248,7 @@ class Pipeline:
             dead_thread=self.dead_thread(),
             progress=self.processor.progress(),
             faults=tuple(faults(self.writer, self.outages, self.sources)),
+            notices=tuple(self.notices.values()),
             in_flight=self.in_flight,
             prep_waiting={queue: self.stage.waiting(queue) for queue in self.registry.queues()},
             engine=self.processor.stats(),
@@ -287,7 +299,9 @@ class Pipeline:
 
     def _accept(self, origin: Origin, caller: Caller) -> Job:
         self._accounts.opened()
-        return Job(origin, caller, self.writer, self._accounts)
+        # A client that waits gets its answer directly.
+        sink = self._direct if origin.kind == "http" else self.writer
+        return Job(origin, caller, sink, self._accounts)
 
     def _read_address(self, job: Job, raw: object) -> None:
         job.address = Address.read(raw, job.origin.id, self.settings.streams.max_metadata_bytes)

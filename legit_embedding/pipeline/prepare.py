@@ -6,10 +6,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from celery.utils.log import get_logger
 
 from legit_embedding.errors import BusyError, TaskError
-from legit_embedding.wire.task import HandOff, TaskObject
+from legit_embedding.wire.task import HandOff, TaskObject, TokenIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -123,6 +124,8 @@ class Preparation:
             return replace(prepared, truncated=truncated, repaired=job.work.repaired)
         if isinstance(job.work, TaskObject):
             return recipe.image(self._content.read(job.work), self._max_pixels)
+        if isinstance(job.work, TokenIds):
+            return _from_ids(job.work, recipe)
         message = f"nothing to prepare in {job.work!r}"
         raise TypeError(message)
 
@@ -167,6 +170,16 @@ class Preparation:
             self._retry(job.model, job, RETRY_DELAYS_S[job.attempts - 1])
         else:
             job.failed(error)
+
+
+def _from_ids(work: TokenIds, recipe: Recipe) -> Prepared:
+    try:
+        ids = np.array(work.token_ids, np.int64)
+        return recipe.handoff(np.stack([ids, np.ones_like(ids)]))
+    except OverflowError:
+        raise TaskError("invalid_task", "token_ids: an id is beyond 64 bits") from None
+    except TaskError as error:
+        raise TaskError("invalid_task", f"token_ids: {error.detail}") from None
 
 
 def give_back(jobs: Iterable[Job]) -> None:

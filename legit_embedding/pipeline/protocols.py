@@ -52,6 +52,9 @@ class Source(Protocol):
     `Pipeline.add_source` starts it, and the pipeline stops and closes it. It has at most one thread of its own.
     """
 
+    name: str
+    """The name of its thread, for messages about it."""
+
     def start(self) -> None:
         """Begin to read. The server it reads from need not be available yet."""
 

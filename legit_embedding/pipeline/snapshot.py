@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.protocols import Source
     from legit_embedding.pipeline.task_counts import TaskCounts
     from legit_embedding.redis_io.health import Outage
+    from legit_embedding.sinks.direct import DirectSink
     from legit_embedding.sinks.stats import WriterStats
     from legit_embedding.sinks.writer import StreamWriter
 
@@ -33,6 +34,7 @@ class Observed(Protocol):
     settings: Settings
     worker: str
     registry: Registry
+    prep_only: bool
 
     def snapshot(self) -> Snapshot:
         """The counters and states at this moment."""
@@ -62,6 +64,8 @@ class Snapshot:
     truncated: dict[str, int]
     prep_retries: dict[str, int]
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    """What an operator should know although the worker is well, one sentence each."""
 
     @classmethod
     def now(cls, *, counts: TaskCounts, **read: Any) -> Snapshot:  # noqa: ANN401 - the fields above
@@ -117,7 +121,7 @@ class Snapshot:
         return sum(model.items for model in self.models.values()) / batches if batches else 0.0
 
 
-def faults(writer: StreamWriter, outages: Sequence[Outage], sources: Sequence[Source]) -> Iterator[str]:
+def faults(writer: StreamWriter | DirectSink, outages: Sequence[Outage], sources: Sequence[Source]) -> Iterator[str]:
     """Describe each fault of the links that carry tasks and answers in a sentence."""
     health = writer.health()
     if not health.ok:

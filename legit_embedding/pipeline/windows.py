@@ -91,7 +91,7 @@ class Gathering:
 class Window(Delivery):
     """One window of a job, a separate item for the engine."""
 
-    __slots__ = ("_gathering", "_number")
+    __slots__ = ("_gathering", "_number", "interactive")
 
     def __init__(self, gathering: Gathering, number: int) -> None:
         job = gathering.job
@@ -100,6 +100,7 @@ class Window(Delivery):
         self.model = job.model
         self.prepared = job.prepared.windows[number]
         self.deadline = job.deadline
+        self.interactive = job.interactive
 
     @property
     def cancelled(self) -> ErrorCode | None:  # type: ignore[override]

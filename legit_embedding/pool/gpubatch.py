@@ -17,14 +17,16 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from kombu.asynchronous import get_event_loop
 
-from legit_embedding import process
+from legit_embedding import process, progress
 from legit_embedding.broker.acks import run_ready_acknowledgements
 from legit_embedding.broker.prefetch import Prefetch
 from legit_embedding.broker.refusals import Refusals
 from legit_embedding.broker.step import BrokerStep
+from legit_embedding.broker.unread import UnreadQueues
 from legit_embedding.control import overrides as control
 from legit_embedding.errors import ConfigError
 from legit_embedding.pool.greenlets import GreenletThread
+from legit_embedding.pool.readiness import Readiness
 from legit_embedding.pool.task_run import Callbacks, PoolJob
 from legit_embedding.pool.threads import WorkerThreads
 from legit_embedding.pool.time_limits import Clock, Limits
@@ -69,9 +71,11 @@ class TaskPool(BasePool):
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[GreenletThread] = []
         self._clock = Clock()
-        self.app.steps["consumer"].update((Prefetch, BrokerStep, Refusals))
+        self.app.steps["consumer"].update((Prefetch, BrokerStep, Refusals, UnreadQueues))
         control.register()
         logs.dress(as_json=process.settings().telemetry.json_logs)
+        progress.show()
+        self._readiness = Readiness(time.monotonic())
 
     def on_start(self) -> None:
         """Load the models and start the pipeline; the worker is ready only after this.
@@ -86,6 +90,7 @@ class TaskPool(BasePool):
             self.pipeline = process.start(nodename=nodename, threads=self.limit, on_fatal=self._on_fatal)
         except ConfigError as error:
             self._refuse(str(error))
+        self._readiness.expect(process.current())
         self._continuations[:] = [GreenletThread(f"trace-{n}") for n in range(1, self.limit + 1)]
         for thread in self._continuations:
             thread.start()

@@ -23,8 +23,8 @@ class StreamStep(bootsteps.StartStopStep):
         return process.settings().streams.consume
 
     def start(self, parent: Any) -> None:  # noqa: ANN401, ARG002
-        """Start reading; other pools create their pipeline at the first task, and read no stream."""
-        if process.is_running():
+        """Start reading, on a worker with a pipeline that embeds."""
+        if process.is_running() and not process.current().prep_only:
             pipeline = process.current()
             pipeline.add_source(stream_source(pipeline))
 

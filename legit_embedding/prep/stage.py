@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JobT = TypeVar("JobT")
+Lane = tuple[bool, str]
+"""Whether its jobs are interactive, and the model."""
 
 BATCH = 16
 JITTER = 0.25
 LOOK_AGAIN_S = 0.25
 """How long a model without room is left alone when nobody says that it has room again."""
+
+BULK_TURN = 5
+"""While jobs of both sorts wait, each turn of this number is for bulk jobs; the others are for interactive ones."""
 
 MOST_STAND_INS = 8
 """How many threads may stand in for those that wait for another process."""
@@ -53,9 +58,12 @@ def standing_aside() -> Iterator[None]:
 
 
 class PrepStage(Generic[JobT]):
-    """Threads that prepare jobs: first come, first served within a model, and the models in turn.
+    """Threads that prepare jobs: first come, first served within a lane, and the lanes in turn.
 
-    A thread takes what waits for one model, up to the batch and leaving the other threads their share: so texts that
+    A model has a lane for interactive jobs and one for bulk jobs. Interactive lanes go first, but for `BULK_TURN`, and
+    they don't wait for room, since their jobs are few and go first at packing too; nor do they wait to be gathered.
+
+    A thread takes what waits in one lane, up to the batch and leaving the other threads their share: so texts that
     wait together are tokenised together. A model whose accumulator has no room is passed over until `wake`.
 
     Nothing is called with the stage's lock held, so `work`, `has_room` and `on_crash` may take locks under which others
@@ -70,6 +78,7 @@ class PrepStage(Generic[JobT]):
             where one may be slow, as a download is, this is best 1.
         gather_s: how long a thread lets more jobs of a model come when they come in quick succession, and then takes
             them all. Every stage behind this one handles several at a time then, which is most of what a task costs.
+        is_interactive: whether somebody waits for a job.
     """
 
     def __init__(
@@ -80,6 +89,7 @@ class PrepStage(Generic[JobT]):
         on_crash: Callable[[list[JobT], BaseException], None],
         batch: Callable[[str], int] = lambda _model: BATCH,
         gather_s: float = 0.0,
+        is_interactive: Callable[[JobT], bool] = lambda _job: False,
     ) -> None:
         self._work = work
         self._has_room = has_room
@@ -87,6 +97,8 @@ class PrepStage(Generic[JobT]):
         self._on_crash = on_crash
         self._batch = batch
         self._gather_s = gather_s
+        self._is_interactive = is_interactive
+        self._turns = itertools.count(1)
         self._changed = threading.Condition()
         self._running = False
         self._numbers = itertools.count(1)
@@ -94,7 +106,7 @@ class PrepStage(Generic[JobT]):
         self._leaving: set[threading.Thread] = set()
         self._idle = 0
         self._aside = 0
-        self._queues: dict[str, deque[JobT]] = {}  # in the order of the models' turns; none is empty
+        self._queues: dict[Lane, deque[JobT]] = {}  # in the order of the lanes' turns; none is empty
         self._full: set[str] = set()
         self._gathering: set[str] = set()
         self._looked_at: dict[str, float] = {}
@@ -111,7 +123,7 @@ class PrepStage(Generic[JobT]):
         """Queue a job behind its model's others."""
         with self._changed:
             self._put(model, job)
-            if self._idle and model not in self._gathering:
+            if self._idle and (model not in self._gathering or self._is_interactive(job)):
                 self._changed.notify()
 
     def submit_later(self, model: str, job: JobT, delay_s: float) -> None:
@@ -139,7 +151,11 @@ class PrepStage(Generic[JobT]):
     def waiting(self, model: str | None = None) -> int:
         """The jobs that no thread has taken yet, those of a later attempt included."""
         with self._changed:
-            queued = sum(len(queue) for name, queue in self._queues.items() if model in {None, name})
+            queued = sum(
+                len(queue)
+                for name, queue in ((lane[1], queue) for lane, queue in self._queues.items())
+                if model in {None, name}
+            )
             return queued + sum(model in {None, entry[2]} for entry in self._later)
 
     def is_whole(self) -> bool:
@@ -174,11 +190,7 @@ class PrepStage(Generic[JobT]):
         return not any(thread.is_alive() for thread in threads)
 
     def _put(self, model: str, job: JobT) -> None:
-        queue = self._queues.get(model)
-        if queue is None:
-            self._queues[model] = deque([job])
-        else:
-            queue.append(job)
+        self._queues.setdefault((self._is_interactive(job), model), deque()).append(job)
 
     def _spawn(self) -> None:
         while self._running and self._missing() > 0:
@@ -193,8 +205,8 @@ class PrepStage(Generic[JobT]):
             _serving.stage = self
             keep_to_one_core()
             with cpu_only():
-                while (model := self._next_model()) is not None:
-                    self._serve_model(model)
+                while (lane := self._next_lane()) is not None:
+                    self._serve_lane(lane)
         except BaseException:
             logger.critical("A prep thread ended", exc_info=True)
             raise
@@ -203,17 +215,23 @@ class PrepStage(Generic[JobT]):
                 self._threads.discard(threading.current_thread())
                 self._leaving.discard(threading.current_thread())
 
-    def _next_model(self) -> str | None:
-        """Wait until a model has jobs and is not known to be full; None when this thread is to leave."""
+    def _next_lane(self) -> Lane | None:
+        """Wait until a lane has jobs, and room if they are bulk; None when this thread is to leave."""
         with self._changed:
             while self._running and self._missing() >= 0:
                 self._bring_due()
-                for model in self._queues:
-                    if model not in self._full and model not in self._gathering:
-                        return model
+                interactive = next((lane for lane in self._queues if lane[0]), None)
+                bulk = next((lane for lane in self._queues if not lane[0] and self._is_free(lane[1])), None)
+                if interactive and bulk:
+                    return interactive if next(self._turns) % BULK_TURN else bulk
+                if interactive or bulk:
+                    return interactive or bulk
                 self._wait()
             self._leaving.add(threading.current_thread())  # so that no other thread leaves in its place too
             return None
+
+    def _is_free(self, model: str) -> bool:
+        return model not in self._full and model not in self._gathering
 
     def _missing(self) -> int:
         """How many threads there are too few; below zero, too many."""
@@ -235,19 +253,20 @@ class PrepStage(Generic[JobT]):
             _, _, model, job = heapq.heappop(self._later)
             self._put(model, job)
 
-    def _serve_model(self, model: str) -> None:
+    def _serve_lane(self, lane: Lane) -> None:
         wakes = self._wakes
+        is_interactive, model = lane
         jobs: list[JobT] = []
         try:
-            if not self._has_room(model):
+            if not is_interactive and not self._has_room(model):
                 self._mark_full(model, wakes)
                 return
-            jobs = self._take(model, gathered=self._gather(model))
+            jobs = self._take(lane, gathered=not is_interactive and self._gather(model))
             if jobs:
                 self._work(model, jobs)
         except BaseException as error:  # a thread that died would take its share of the speed along
             logger.exception("Preparing for %s crashed", model)
-            self._crashed(jobs or self._take(model), error)
+            self._crashed(jobs or self._take(lane), error)
 
     def _gather(self, model: str) -> bool:
         """Let more jobs come if they come in quick succession; meanwhile no other thread is woken for this model."""
@@ -255,7 +274,7 @@ class PrepStage(Generic[JobT]):
             now = time.monotonic()
             last, self._looked_at[model] = self._looked_at.get(model, 0.0), now
             batch = self._batch(model)
-            if batch == 1 or now - last > 2 * self._gather_s or len(self._queues.get(model, ())) >= batch:
+            if batch == 1 or now - last > 2 * self._gather_s or len(self._queues.get((False, model), ())) >= batch:
                 return False
             self._gathering.add(model)
         time.sleep(self._gather_s)
@@ -269,16 +288,16 @@ class PrepStage(Generic[JobT]):
             if wakes == self._wakes:  # otherwise room may have appeared while the model was being asked
                 self._full.add(model)
 
-    def _take(self, model: str, *, gathered: bool = False) -> list[JobT]:
-        """Take a share of a model's jobs, or all that were gathered; the model's next turn is behind the others'."""
+    def _take(self, lane: Lane, *, gathered: bool = False) -> list[JobT]:
+        """Take a share of a lane's jobs, or all that were gathered; the lane's next turn is behind the others'."""
         with self._changed:
-            queue = self._queues.pop(model, None)
+            queue = self._queues.pop(lane, None)
             if queue is None:
                 return []
             share = len(queue) if gathered else -(-len(queue) // max(1, self._wanted))
-            jobs = [queue.popleft() for _ in range(min(share, self._batch(model)))]
+            jobs = [queue.popleft() for _ in range(min(share, self._batch(lane[1])))]
             if queue:
-                self._queues[model] = queue
+                self._queues[lane] = queue
             # Another thread takes the rest, or keeps the time until the next retry.
             if self._idle and (self._queues or self._later):
                 self._changed.notify()

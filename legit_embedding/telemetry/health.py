@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from legit_embedding.pipeline.snapshot import Snapshot
+    from legit_embedding.pipeline.snapshot import Observed, Snapshot
+
+State = Literal["starting", "running", "degraded", "unhealthy", "stopping"]
 
 STALL_S = 30.0
 """Longest time without progress for the device loop or the device. By plan a batch holds a device for at most 2 s."""
@@ -16,6 +20,41 @@ WELL = frozenset({"running", "degraded"})
 FAILURES = 8
 """Consecutive batches without a single good vector before a model counts as failing. A bad item alone in its batch
 counts too, so a few such batches do not indicate a bad model."""
+
+
+def state_of(snapshot: Snapshot, others: Iterable[str] = (), stall_s: float = STALL_S) -> tuple[State, list[str]]:
+    """Return a worker's state and its problems, those of its pipeline and `others`."""
+    if snapshot.phase != "running":
+        return snapshot.phase, []
+    found = [*problems(snapshot, stall_s), *others]
+    if found:
+        return "unhealthy", found
+    away = degradations(snapshot)
+    return ("degraded" if away else "running"), away
+
+
+def report(pipeline: Observed, state: str, found: list[str]) -> tuple[HTTPStatus, dict[str, Any]]:
+    """Return the status and the body of ``GET /health`` (CONTRACT section 7)."""
+    settings = pipeline.settings
+    model = settings.default_model("text") or settings.default_model("image")
+    body = {
+        "status": "ok" if state == "running" else state,
+        "model": model,
+        "dimension": _dimension(pipeline, model) if model is not None else None,
+        "models": {
+            name: {"kind": "+".join(config.serves), "dimension": _dimension(pipeline, name)}
+            for name, config in settings.models.items()
+        },
+        "problems": found,
+    }
+    return HTTPStatus.OK if state in WELL else HTTPStatus.SERVICE_UNAVAILABLE, body
+
+
+def is_alive(snapshot: Snapshot) -> bool:
+    """Return True unless a restart would help: a thread has ended, or the device makes no progress."""
+    if snapshot.phase != "running":
+        return True
+    return snapshot.dead_thread is None and not is_stuck(snapshot, STALL_S)
 
 
 def problems(snapshot: Snapshot, stall_s: float = STALL_S) -> list[str]:
@@ -49,3 +88,10 @@ def _of_processor(snapshot: Snapshot, stall_s: float) -> Iterator[str]:
     for name, model in snapshot.models.items():
         if model.failed_in_row >= FAILURES:
             yield f"the model {name} has failed {model.failed_in_row} times in a row"
+
+
+def _dimension(pipeline: Observed, model: str) -> int | None:
+    """Return the dimension of a model's vectors, or None until it is loaded."""
+    with suppress(Exception):
+        return pipeline.registry.dim(model)
+    return None

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
@@ -14,9 +14,9 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.redis_io.client import make_client
 from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
-from legit_embedding.telemetry.health import STALL_S, degradations, is_stuck, problems
-from legit_embedding.telemetry.http import TelemetryServer
+from legit_embedding.telemetry.health import STALL_S, State, is_stuck, state_of
 from legit_embedding.telemetry.identity_lock import EXPIRE_S, RENEW_S, IdentityLock, IdentityTakenError
+from legit_embedding.telemetry.minutes import Minutes
 from legit_embedding.telemetry.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.snapshot import Observed
 
 logger = logging.getLogger(__name__)
-
-State = Literal["starting", "running", "degraded", "unhealthy", "stopping"]
 
 TIMEOUT_S = 5.0
 _JOIN_S = 3.0
@@ -68,15 +66,15 @@ class Heartbeat:
         self._denied_since: float | None = None
         self._published: State | None = None
         self._published_at = self._renewed_at = 0.0
+        self._minutes = Minutes()
         self._closing = threading.Event()
-        self._server: TelemetryServer | None = None
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
         """Claim the identity and start the threads. Claiming takes a while if the last holder was killed.
 
         Raises:
-            ConfigError: another live process holds the identity or the HTTP port.
+            ConfigError: another live process holds the identity.
         """
         if self._exclusive:
             try:
@@ -88,16 +86,11 @@ class Heartbeat:
             else:
                 self._is_ours = self._was_ours = True
                 self._renewed_at = time.monotonic()
-        if self._exclusive and self._pipeline.settings.http.port:
-            self._server = TelemetryServer(self._pipeline, self.state)
-            self._server.start()
         self._thread.start()
 
     def stop(self) -> None:
         """Stop the thread and release the identity. Idempotent."""
         self._closing.set()
-        if self._server is not None:
-            self._server.stop()
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
         if self._is_ours and self._outage.health.ok and not self._thread.is_alive():
@@ -109,18 +102,12 @@ class Heartbeat:
 
     def state(self) -> tuple[State, list[str]]:
         """Return the worker's state and its problems."""
-        snapshot = self._pipeline.snapshot()
-        if snapshot.phase != "running":
-            return snapshot.phase, []
-        found = problems(snapshot, self._stall_s)
+        others = []
         if not self._outage.health.ok:
-            found.append(f"Redis cannot be reached: {self._outage.health.error}")
+            others.append(f"Redis cannot be reached: {self._outage.health.error}")
         if self._denied:
-            found.append(str(IdentityTakenError(self._pipeline.worker)))
-        if found:
-            return "unhealthy", found
-        slow = degradations(snapshot)
-        return ("degraded" if slow else "running"), slow
+            others.append(str(IdentityTakenError(self._pipeline.worker)))
+        return state_of(self._pipeline.snapshot(), others, self._stall_s)
 
     @property
     def _denied(self) -> bool:
@@ -132,6 +119,7 @@ class Heartbeat:
         while not self._closing.wait(pause):
             pause = min(RENEW_S, self._interval_s)
             try:
+                self._minutes.tick(self._pipeline.snapshot())
                 self._watch()
                 self._beat()
             except (RedisError, OSError) as error:

@@ -53,6 +53,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 _CONTROL_BUT_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _COLOURED = re.compile(r"(\x1b\[[0-9;]*m)(.*)(\x1b\[0m)", re.DOTALL)
+_RETRY = "consumer: Cannot connect to %s: %s.\n%s\n"
+"""Celery's message at each attempt to reach its broker."""
+_RETRY_ON_ONE_LINE = "consumer: Cannot connect to %s: %s %s"
 _BREAK = f"\ue000{secrets.token_hex(8)}\ue000"
 """Stands for line breaks in a message's template; random, so that no argument can contain it."""
 
@@ -100,7 +103,7 @@ def _with_marked_breaks(record: logging.LogRecord) -> logging.LogRecord:
     """Copy a record without its traceback, and mark its template's line breaks to tell them from its arguments'."""
     marked = copy.copy(record)
     if record.args and isinstance(record.msg, str):
-        marked.msg = record.msg.replace("\n", _BREAK)
+        marked.msg = _RETRY_ON_ONE_LINE if record.msg == _RETRY else record.msg.replace("\n", _BREAK)
     marked.exc_info = marked.exc_text = marked.stack_info = None
     return marked
 

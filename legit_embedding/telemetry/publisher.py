@@ -11,6 +11,7 @@ from legit_embedding import __version__
 from legit_embedding.engine.stats import Memory
 from legit_embedding.pipeline.snapshot import WINDOW_S
 from legit_embedding.telemetry import keys
+from legit_embedding.telemetry.place import place
 
 if TYPE_CHECKING:
     import redis
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 
+PREP_ONLY = "prep-only"
+"""The role of a worker that prepares items for others; all others have none."""
 _OF_EMBED = (
     *("embedded", "written", "dead", "in_flight", "batch_size_avg", "items_per_s", "gpu_busy"),
     *("vram_used_bytes", "vram_free_bytes"),
@@ -38,6 +41,7 @@ class Publisher:
         self._pipeline = pipeline
         self._identity = pipeline.worker
         self._started_at = int(time.time())
+        self._place = place()
         self._snapshots: deque[Snapshot] = deque()
         telemetry = pipeline.settings.telemetry
         self._shows_roles = telemetry.legacy_keys
@@ -88,6 +92,9 @@ class Publisher:
         }
         return {
             "started_at": self._started_at,
+            "warning": "; ".join(snapshot.notices),
+            "role": PREP_ONLY if self._pipeline.prep_only else "",
+            "place": self._place,
             "models": json.dumps(registry.names()),
             "prepared": snapshot.prepared,
             "embedded": snapshot.embedded,

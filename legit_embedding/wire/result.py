@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Origin:
     """What brought a task here, and what must be acknowledged when it is answered."""
 
-    kind: Literal["celery", "stream", "local"]
+    kind: Literal["celery", "stream", "http", "local"]
     id: str
-    """The Celery id or the stream entry id; the result's ``source``."""
+    """The Celery id, the stream entry id or the request's id; the result's ``source``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,22 @@ class Embedded:
     repaired: bool = False
     revision: str = ""
     """Of the model, when one is pinned or known."""
+    scale: str = ""
+    """Of an int8 vector, as decimal text; empty where the encoding has none."""
     windows: int = 0
     """How many windows of a long text were averaged; 0 where none were."""
+
+    def fields(self) -> dict[str, str]:
+        """The fields of the result entry that are the answer's own; every value is a string."""
+        fields = {"kind": self.kind, "model": self.model, "dim": str(self.dim)}
+        fields |= {"encoding": self.encoding, "embedding": self.embedding}
+        for name, value in (("scale", self.scale), ("revision", self.revision), ("windows", self.windows)):
+            if value:
+                fields[name] = str(value)
+        for name, is_set in (("truncated", self.truncated), ("repaired", self.repaired)):
+            if is_set:
+                fields[name] = "1"
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +76,7 @@ class Result:
         if isinstance(self.outcome, TaskError):
             entry |= {"status": "error", "error": self.outcome.code, "detail": self.outcome.detail}
         else:
-            good = self.outcome
-            entry |= {"kind": good.kind, "model": good.model, "dim": str(good.dim)}
-            entry |= {"encoding": good.encoding, "embedding": good.embedding}
-            if good.truncated:
-                entry["truncated"] = "1"
-            if good.repaired:
-                entry["repaired"] = "1"
-            if good.revision:
-                entry["revision"] = good.revision
-            if good.windows:
-                entry["windows"] = str(good.windows)
+            entry |= self.outcome.fields()
         if self.address.app is not None:
             entry["app"] = self.address.app
         if self.address.metadata is not None:
@@ -87,7 +91,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A result that Redis has confirmed."""
+    """A confirmed result: Redis has it, or it went directly to the caller that waits for it, with an empty stream."""
 
     result: Result
     stream: str
@@ -104,4 +108,5 @@ class Written:
             receipt |= {"status": "ok", "model": outcome.model, "dim": outcome.dim}
             if with_embedding:
                 receipt |= {"encoding": outcome.encoding, "embedding": outcome.embedding}
+                receipt |= {"scale": outcome.scale} if outcome.scale else {}
         return receipt | {"stream": self.stream, "entry_id": self.entry_id}

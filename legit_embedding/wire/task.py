@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from legit_embedding.errors import TaskError
-from legit_embedding.models.config import Kind
+from legit_embedding.models.config import Encoding, Kind
 from legit_embedding.wire import json_text
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _metadata(value: object) -> object:
     raise PydanticCustomError("metadata", "Input should be a JSON object")
 
 
+Priority = Literal["interactive", "bulk"]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_NAME)]
 TaskId = Annotated[Name, BeforeValidator(_decimal)]
 Text = Annotated[StrictStr, Field(min_length=0)]
@@ -67,6 +68,10 @@ class _Wire(BaseModel):
     return_embedding: StrictBool = False
     dimensions: Annotated[StrictInt, Field(gt=0)] | None = None
     """How long the vector is to be, where that is not what the model's settings say."""
+    encoding: Encoding | None = None
+    """How the result is to carry the vector, where that is not what the model's settings say."""
+    priority: Priority | None = None
+    """Interactive items go before bulk items of the same model; without it a task is bulk."""
 
     @classmethod
     def parse(cls, raw: object) -> Self:
@@ -125,6 +130,12 @@ class HandOff(_Wire):
     """Set by a prep worker of this project; old ones did not say."""
     repaired: StrictBool = False
     """Likewise."""
+
+
+class TokenIds(_Wire):
+    """One text as the model's own token ids, special tokens included; only HTTP takes them."""
+
+    token_ids: Annotated[tuple[StrictInt, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
-"""Embeds real photos and sentences through Celery and the worker, checks every answer, and searches the sentences."""
+"""Embeds real photos and sentences through Celery and the worker, checks every answer, and searches both."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 from redis import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,12 +24,24 @@ from rich.table import Table
 
 from exchange import Answer, Exchange, Item
 from samples import find_photos, find_sentences, free_photo_folder
-from services import COMMAND, DemoError, Worker, redis_address, write_settings
+from services import (
+    COMMAND,
+    PRETRAINED,
+    RANDOM,
+    TASKS,
+    DemoError,
+    Worker,
+    environment,
+    redis_address,
+    weights,
+    write_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 QUERY = "How do I catch an exception?"
+WORDS = "a cup of coffee"
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -58,9 +74,15 @@ def _demonstrate(photos: Path, image_count: int, sentence_count: int) -> None:
         with redis_address(folder) as url, Exchange(url) as exchange:
             if "LEGIT_REDIS_URL" in os.environ:
                 exchange.refuse_shared_use()
-            worker = Worker(folder, url, write_settings(folder, photos, consume_stream=False))
+            settings = write_settings(folder, photos, TASKS)
+            worker = Worker(folder, url, settings)
             try:
                 _use(worker, exchange, items)
+                _search_photos(
+                    folder, environment(url, settings), [Path(i.content) for i in items if i.kind == "image"]
+                )
+                worker.stop(60)
+                console.print("\nThe worker stopped cleanly.")
                 exchange.expect_no_more()
             except DemoError as error:
                 message = f"{error}\n\nThe worker's log ends:\n{worker.log_tail()}"
@@ -99,11 +121,6 @@ def _use(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> None:
     console.print(f"{len(answers)} items in {elapsed:.1f} s: {len(answers) / elapsed:.1f} items/s, each answered once")
     _show_models(answers, exchange)
     _search([answer for answer in answers if answer.item.kind == "text"], worker, exchange)
-    console.print(
-        "\nThe image model's weights are RANDOM (seeded): the photos' vectors carry no meaning.", style="yellow"
-    )
-    worker.stop(60)
-    console.print("The worker stopped cleanly.")
 
 
 def _embed(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> list[Answer]:
@@ -125,9 +142,10 @@ def _embed(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> list[An
 def _show_models(answers: Sequence[Answer], exchange: Exchange) -> None:
     table = Table("model", "items", "dimensions", "mean batch")
     means = exchange.mean_batches()
-    for model in sorted({answer.model for answer in answers}):
+    for model, kind in sorted({(answer.model, answer.item.kind) for answer in answers}):
         vectors = [answer.vector for answer in answers if answer.model == model]
-        table.add_row(model, str(len(vectors)), str(len(vectors[0])), f"{means[model]:.1f}")
+        tower = model if model in means else f"{model} ({kind})"
+        table.add_row(tower, str(len(vectors)), str(len(vectors[0])), f"{means[tower]:.1f}")
     console.print(table)
 
 
@@ -138,6 +156,34 @@ def _search(sentences: Sequence[Answer], worker: Worker, exchange: Exchange) -> 
     console.print(f"\nThe three nearest sentences to {QUERY!r}:")
     for index in np.argsort(-cosines)[:3]:
         console.print(f"  {cosines[index]:.3f}  {sentences[index].item.content}")
+
+
+def _search_photos(folder: Path, variables: dict[str, str], photos: Sequence[Path]) -> None:
+    """Search the photos from the shell: by a smaller copy of one, and by words."""
+    tasks, vectors, copy = folder / "photos.jsonl", folder / "photos.npy", folder / "smaller.jpg"
+    lines = (json.dumps({"task_id": photo.name, "image_path": str(photo)}) for photo in photos)
+    tasks.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with Image.open(photos[0]) as photo:
+        photo.convert("RGB").resize((photo.width // 2 or 1, photo.height // 2 or 1)).save(copy)
+    _shell(folder, variables, "embed", tasks.name, "--out", vectors.name)
+    console.print(f"\nBy a picture, {copy.name}: {photos[0].name} at half its size")
+    _shell(folder, variables, "search", "--image", copy.name, "--in", vectors.name, "--top", "3")
+    console.print("\nBy words")
+    _shell(folder, variables, "search", WORDS, "--in", vectors.name, "--top", "3")
+    if weights() == RANDOM:
+        console.print(
+            "The two-tower model's weights are RANDOM (seeded), so its ranking by words means nothing; likeness of "
+            f"pictures is real. With the hub in reach, {PRETRAINED}=laion2b_s34b_b79k gives it real weights.",
+            style="yellow",
+        )
+
+
+def _shell(folder: Path, variables: dict[str, str], *arguments: str) -> None:
+    console.print(f"$ {shlex.join(('legit-embedding', *arguments))}")
+    done = subprocess.run(["legit-embedding", *arguments], cwd=folder, env=variables, check=False)
+    if done.returncode:
+        message = f"legit-embedding {arguments[0]} ended with code {done.returncode}"
+        raise DemoError(message)
 
 
 if __name__ == "__main__":

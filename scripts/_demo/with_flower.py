@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exchange import Exchange, Item
 from samples import find_photos, find_sentences, free_photo_folder
-from services import DemoError, Worker, environment, redis_address, run_in_foreground, write_settings
+from services import TASKS, DemoError, Worker, environment, redis_address, run_in_foreground, write_settings
 
 PORT = "5555"
 FLOWER = ("celery", "-A", "legit_embedding", "flower", "--address=127.0.0.1", f"--port={PORT}")
@@ -24,7 +24,7 @@ def main() -> int:
             with redis_address(folder) as url, Exchange(url) as exchange:
                 if "LEGIT_REDIS_URL" in os.environ:
                     exchange.refuse_shared_use()
-                settings = write_settings(folder, photos, consume_stream=False)
+                settings = write_settings(folder, photos, TASKS)
                 worker = Worker(folder, url, settings)
                 try:
                     print("The worker starts and loads its models ...", flush=True)

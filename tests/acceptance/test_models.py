@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from legit_embedding.encoding import decode_embedding
+from legit_embedding.encoding import CODECS, decode_entry
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
 from tests.images import encoded, photo
 from tests.models import minilm_folder
@@ -81,8 +81,7 @@ def ask(client: Client, *tasks: dict[str, Any]) -> list[dict[str, str]]:
 
 def vector(answer: dict[str, str]) -> NDArray[np.float32]:
     assert answer["status"] == "ok", answer
-    found = decode_embedding(answer["embedding"])
-    assert len(found) == int(answer["dim"])
+    found = decode_entry(answer)
     assert abs(np.linalg.norm(found) - 1) < 1e-3
     return found
 
@@ -175,3 +174,33 @@ def test_plan_names_each_tower_its_revision_and_its_weights(worker: Worker) -> N
     assert list(shown) == ["clip (image)", "clip (text)", "minilm"]
     assert shown["clip (image)"]["digest"] == shown["clip (text)"]["digest"]
     assert (shown["minilm"]["revision"], len(shown["minilm"]["digest"])) == (COMMIT, 16)
+
+
+def test_a_vector_comes_in_the_form_that_its_task_asks_for(client: Client) -> None:
+    asked = [{"model": "minilm", "text": "a cup", "encoding": encoding} for encoding in CODECS]
+    full, *others = ask(client, *asked)
+    assert [answer["encoding"] for answer in (full, *others)] == list(CODECS)
+    assert [("scale" in answer) for answer in (full, *others)] == [False, False, True, False]
+    wanted = decode_entry(full)
+    for answer, least in zip(others, (0.99999, 0.9999, 0.7), strict=True):
+        found = decode_entry(answer)
+        assert len(found) == len(wanted) == 384
+        assert found @ wanted / np.linalg.norm(found) > least
+    (refused,) = ask(client, {"model": "minilm", "text": "a cup", "encoding": "base64_fp8"})
+    assert (refused["error"], refused["detail"].partition(":")[0]) == ("invalid_task", "encoding")
+    assert "base64_int8" in refused["detail"]
+
+
+def test_a_receipt_carries_the_scale(client: Client) -> None:
+    task = {
+        "task_id": "scaled",
+        "model": "minilm",
+        "text": "a cup",
+        "encoding": "base64_int8",
+        "return_embedding": True,
+    }
+    receipt = client.send(PREPARE_TEXT, task).get(timeout=60)
+    answer = client.answers(["scaled"])["scaled"]
+    assert {name: receipt[name] for name in ("encoding", "embedding", "scale")} == {
+        name: answer[name] for name in ("encoding", "embedding", "scale")
+    }

@@ -14,6 +14,7 @@ from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.pool.stream_step import stream_source
+from legit_embedding.sources.http.source import HttpSource
 from legit_embedding.telemetry import heartbeat as presence
 from legit_embedding.telemetry import keys
 from legit_embedding.telemetry.heartbeat import Heartbeat
@@ -242,9 +243,10 @@ class TestPublished:
 
 def test_a_port_in_use_is_one_line(start: Callable[..., tuple[Pipeline, Heartbeat]]) -> None:
     port = free_port()
-    start(port=port)
+    pipeline, shown = start(port=port)
+    pipeline.add_source(HttpSource(pipeline, shown.state))
     with pytest.raises(ConfigError, match=f"^http.port: cannot listen on 127.0.0.1:{port}: "):
-        start(worker="another", port=port)
+        HttpSource(pipeline, shown.state)
 
 
 class TestTrouble:

@@ -15,6 +15,7 @@ import redis
 
 from legit_embedding.cli.workers import top
 from legit_embedding.telemetry import keys
+from legit_embedding.telemetry.place import place
 from tests.unit.cli.invoking import Cli
 
 if TYPE_CHECKING:
@@ -63,7 +64,32 @@ class TestHealth:
             "healthy": True,
             "state": "running",
             "problem": "",
+            "warning": "",
+            "role": "",
         }
+
+    def test_the_workers_of_this_place_are_found_whatever_their_names(self, cli: Cli, client: redis.Redis) -> None:
+        show(client, f"celery@{socket.gethostname()}", state="unhealthy", place="another container")
+        show(client, "gpu1@somewhere", place=place())
+        assert cli("health").stdout == "gpu1@somewhere is running\n"
+        show(client, "prep@somewhere", place=place(), state="starting", role="prep-only")
+        assert cli.failure("health") == "prep@somewhere (prep-only) is starting"
+        checked = json.loads(cli("health", "--json", code=1).stdout)
+        assert checked["worker"] == "prep@somewhere", "the one that is not well"
+
+    def test_all_workers_are_checked_on_request(self, cli: Cli, client: redis.Redis) -> None:
+        show(client, "a", place=place())
+        show(client, "b", warning="something waits")
+        checked = cli.json("health", "--all", "--json")
+        assert [(each["worker"], each["healthy"], each["warning"]) for each in checked] == [
+            ("a", True, ""),
+            ("b", True, "something waits"),
+        ]
+        result = cli("health", "--all")
+        assert result.stdout == "a is running\nb is running\n"
+        assert result.stderr == "Warning of b: something waits\n"
+        client.zadd(keys.WORKERS, {"gone": client.time()[0] - 60})
+        assert "no worker 'gone' has shown itself lately" in cli("health", "--all", code=1).stderr
 
     def test_the_worker_of_this_host_is_the_default(self, cli: Cli, client: redis.Redis) -> None:
         show(client, f"celery@{socket.gethostname()}")

@@ -56,12 +56,16 @@ def test_models_from_the_environment_alone(monkeypatch):
     ("variable", "value", "named"),
     [
         ("LEGIT_NOPE", "1", "LEGIT_NOPE"),
-        ("LEGIT_STREAMS__NOPE", "1", "streams.nope"),
-        ("LEGIT_ENGINE__MEMORY_FRACTION", "7", "engine.memory_fraction"),
+        ("LEGIT_STREAMS__NOPE", "1", "LEGIT_STREAMS__NOPE: there is no setting 'streams.nope'"),
+        ("LEGIT_STREAMS__GRUOP", "1", "did you mean LEGIT_STREAMS__GROUP?"),
+        ("LEGIT_HTTP_PORT", "8000", "did you mean LEGIT_HTTP__PORT?"),
+        ("LEGIT_MODELS__MINILM__WIEGHT", "2", "did you mean LEGIT_MODELS__MINILM__WEIGHT?"),
+        ("LEGIT_MODELS__X__WEIGHT", "2", "LEGIT_MODELS__X__WEIGHT: models.x.backend: Field required"),
+        ("LEGIT_ENGINE__MEMORY_FRACTION", "7", "LEGIT_ENGINE__MEMORY_FRACTION: engine.memory_fraction: Input"),
         ("LEGIT_DEVICE", "gpu", "device"),
         ("LEGIT_MODELS__X__KIND", "sound", "models.x.kind"),
         ("LEGIT_STREAMS__RESULTS", "elsewhere", "streams.reply_to_allow"),
-        ("LEGIT_STREAMS__ROUTES", "{not json", "streams"),
+        ("LEGIT_STREAMS__ROUTES", "{not json", "LEGIT_STREAMS__ROUTES: streams.routes: "),
         ("LEGIT_CONFIG", "missing.toml", "LEGIT_CONFIG"),
     ],
 )
@@ -73,12 +77,58 @@ def test_what_does_not_fit_is_named_in_one_line(monkeypatch, variable, value, na
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", ["nope = 1", "[streams]\nnope = 1", "not toml"])
-def test_a_bad_file_is_refused_in_one_line(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("\nnope = 1", "legit.toml:2: nope: there is no such setting"),
+        ("[streams]\ngruop = 1", "legit.toml:2: streams.gruop: there is no such setting; did you mean streams.group?"),
+        ("[engine]\n\nmax_in_flight = 0", "legit.toml:3: engine.max_in_flight: Input should be greater than 0"),
+        ("[models.x]\nkind = 'text'", "legit.toml:1: models.x.backend: Field required"),
+        (
+            "[streams]\nreply_to_allow = [\n'*',\n3,\n]",
+            "legit.toml:2: streams.reply_to_allow.1: Input should be a valid",
+        ),
+        ("worker_id = 'a'\nnot toml", "legit.toml:2: Expected '=' after a key"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line_that_names_the_line(tmp_path, text, problem):
     (tmp_path / "legit.toml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_settings()
+    assert str(caught.value).startswith(problem)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_one_key_of_a_built_in_model_is_changed_and_the_rest_stays(monkeypatch, tmp_path):
+    built_in = load_settings().models
+    monkeypatch.setenv("LEGIT_MODELS__EVA02_L_14__WEIGHT", "2.5")
+    (tmp_path / "legit.toml").write_text("[models.minilm]\nmax_batch = 7\n")
+    changed = load_settings().models
+    assert list(changed) == ["eva02-l-14", "minilm"]
+    assert changed["eva02-l-14"] == built_in["eva02-l-14"].model_copy(update={"weight": 2.5})
+    assert changed["minilm"] == built_in["minilm"].model_copy(update={"max_batch": 7})
+
+
+def test_a_built_in_model_may_serve_other_kinds(monkeypatch):
+    monkeypatch.setenv("LEGIT_MODELS__EVA02_L_14__KINDS", "image,text")
+    monkeypatch.setenv("LEGIT_MODELS__EVA02_L_14__DEFAULT", "image")
+    assert load_settings().models["eva02-l-14"].serves == ("image", "text")
+
+
+def test_a_model_of_ones_own_replaces_the_built_in_ones(tmp_path):
+    (tmp_path / "legit.toml").write_text("[models.mine]\nkind = 'text'\nbackend = 'transformers'\n[models.minilm]\n")
+    assert list(load_settings().models) == ["mine", "minilm"]
+
+
+def test_there_may_be_no_models():
+    assert not Settings(models={}).models
+
+
+def test_a_variable_changes_one_key_of_a_model_in_the_file(monkeypatch, tmp_path):
+    (tmp_path / "legit.toml").write_text("[models.My-Clip]\nkind = 'image'\nbackend = 'open_clip'\nname = 'ViT-B-32'\n")
+    monkeypatch.setenv("LEGIT_MODELS__MY_CLIP__WEIGHT", "3")
+    (model,) = load_settings().models.values()
+    assert (model.name, model.weight) == ("ViT-B-32", 3)
 
 
 def test_two_defaults_of_one_kind_are_refused():

@@ -4,6 +4,7 @@ import base64
 import shutil
 import struct
 import subprocess
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from legit_embedding.encoding import decode_embedding, encode_embedding
+from legit_embedding.encoding import CODECS, decode_embedding, decode_entry, encode_embedding, encode_entry
+from legit_embedding.models.config import Encoding
 
 
 @given(
@@ -53,3 +55,64 @@ def test_php_reads_the_same_floats():
     script = "echo implode(' ', array_values(unpack('g*', base64_decode($argv[1], true))));"
     out = subprocess.run(["php", "-r", script, encode_embedding(vector)], check=True, capture_output=True, text=True)
     assert np.array(out.stdout.split(), dtype=np.float32).tolist() == vector.tolist()
+
+
+VECTORS = arrays.arrays(
+    np.float32, st.integers(1, 64), elements=st.floats(-1000, 1000, width=32, allow_nan=False, allow_infinity=False)
+)
+
+
+def test_the_settings_know_every_encoding():
+    assert get_args(Encoding) == tuple(CODECS)
+
+
+@given(VECTORS)
+def test_half_floats_are_the_nearest(vector):
+    assert np.array_equal(decode_entry(encode_entry(vector, "base64_fp16")), vector.astype("<f2").astype("<f4"))
+
+
+@given(VECTORS)
+def test_int8_is_off_by_half_a_step_at_most(vector):
+    fields = encode_entry(vector, "base64_int8")
+    scale = float(fields["scale"])
+    assert np.abs(decode_entry(fields) - vector).max() <= scale * 0.5001
+    assert np.float32(fields["scale"]) == np.float32(np.abs(vector).max() / 127) or not np.abs(vector).max() / 127
+
+
+@given(VECTORS)
+def test_sign_bits_say_what_is_above_zero(vector):
+    fields = encode_entry(vector, "base64_binary")
+    assert len(base64.b64decode(fields["embedding"])) == -(-len(vector) // 8)
+    assert np.array_equal(decode_entry(fields), np.where(vector > 0, 1, -1))
+
+
+def test_the_most_significant_bit_comes_first():
+    assert (
+        base64.b64decode(encode_embedding(np.array([1.0, -1, -1, -1, -1, -1, -1, -1, 1]), "base64_binary"))
+        == b"\x80\x80"
+    )
+
+
+def test_a_value_beyond_half_floats_is_refused():
+    with pytest.raises(ValueError, match="65504"):
+        encode_embedding(np.array([1.0, 7e4]), "base64_fp16")
+
+
+def test_int8_needs_its_scale_both_ways():
+    with pytest.raises(ValueError, match="encode_entry"):
+        encode_embedding(np.ones(3), "base64_int8")
+    with pytest.raises(ValueError, match="scale"):
+        decode_embedding("AQID", "base64_int8")
+    assert decode_embedding("AQID", "base64_int8", scale=0.5).tolist() == [0.5, 1.0, 1.5]
+
+
+@pytest.mark.parametrize("encoding", CODECS)
+def test_another_dim_than_said_is_refused(encoding):
+    fields = encode_entry(np.ones(16), encoding) | {"dim": "25"}
+    with pytest.raises(ValueError, match="25"):
+        decode_entry(fields)
+
+
+def test_an_unknown_encoding_names_the_known_ones():
+    with pytest.raises(ValueError, match="base64_int8"):
+        decode_embedding("AAAA", "base64_fp8")

@@ -19,7 +19,9 @@ NAMES = {
     "TaskObject",
     "__version__",
     "decode_embedding",
+    "decode_entry",
     "encode_embedding",
+    "encode_entry",
 }
 HEAVY = ("torch", "transformers", "open_clip", "numpy", "pydantic", "redis", "celery.worker", "celery.bin.worker")
 

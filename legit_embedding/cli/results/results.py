@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from legit_embedding.cli.shared.connection import BLOCK_MS
 from legit_embedding.cli.shared.failures import one_line
-from legit_embedding.encoding import ENCODING, decode_embedding
+from legit_embedding.encoding import decode_entry
 from legit_embedding.redis_io.entries import newest, pages, texts
 
 if TYPE_CHECKING:
@@ -52,18 +52,7 @@ class ResultEntry:
         Raises:
             ValueError: it cannot be decoded.
         """
-        embedding = self.fields.get("embedding")
-        if embedding is None:
-            return None
-        encoding = self.fields.get("encoding", ENCODING)
-        if encoding != ENCODING:
-            message = f"the encoding {encoding!r} is not known"
-            raise ValueError(message)
-        vector = decode_embedding(embedding)
-        if self.fields.get("dim", str(len(vector))) != str(len(vector)):
-            message = f"{len(vector)} numbers, but dim is {self.fields['dim']}"
-            raise ValueError(message)
-        return vector
+        return decode_entry(self.fields) if "embedding" in self.fields else None
 
     def described(self) -> dict[str, Any]:
         """Return every field but the vector, with numbers and metadata decoded."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import redis
+    from redis.client import Pipeline
 
 BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
@@ -57,6 +58,7 @@ class Feeder:
         max_length: most entries that the stream may hold.
         progress: updated after each batch.
         on_change: called with None after each batch, and with the stream's length while waiting.
+        along: adds commands to the transaction that sends a batch.
     """
 
     def __init__(
@@ -66,11 +68,13 @@ class Feeder:
         max_length: int,
         progress: Progress,
         on_change: Callable[[int | None], None],
+        along: Callable[[Pipeline, list[Item]], None] = lambda _pipeline, _batch: None,
     ) -> None:
         self._client = client
         self._stream = stream
         self._max_length = max_length
         self._on_change = on_change
+        self._along = along
         self._length: int | None = None
         self._progress = progress
 
@@ -101,6 +105,7 @@ class Feeder:
         with self._client.pipeline(transaction=True) as pipeline:
             for item in batch:
                 pipeline.xadd(self._stream, {"payload": item.payload})
+            self._along(pipeline, batch)
             pipeline.xlen(self._stream)
             *_, self._length = pipeline.execute()
         self._progress.uncertain = 0

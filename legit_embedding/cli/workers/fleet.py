@@ -31,6 +31,9 @@ class Shown:
     vram_used_bytes: int
     vram_free_bytes: int
     version: str
+    warning: str
+    role: str
+    place: str
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -83,5 +86,8 @@ def _shown(name: str, fields: dict[str, str], at: float, beat: float) -> Shown:
         vram_used_bytes=int(number("vram_used_bytes")),
         vram_free_bytes=int(number("vram_free_bytes")),
         version=fields.get("version", ""),
+        warning=fields.get("warning", ""),
+        role=fields.get("role", ""),
+        place=fields.get("place", ""),
         models=json.loads(fields.get("by_model") or "{}"),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from legit_embedding.engine.batching.packer import unwanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from legit_embedding.engine.batching.packer import Limits, Pack, Shelf
     from legit_embedding.engine.delivery import Delivery
@@ -24,7 +24,8 @@ class Accumulator:
     """Queue bounded in bytes and items, filled by many threads and packed by the loop.
 
     The sources enforce the bound by checking `full` before they prepare more. `put` itself accepts every item, because
-    an item that is already prepared has nowhere else to go.
+    an item that is already prepared has nowhere else to go. Interactive items don't count: their sources bound them,
+    and they may not keep bulk items out.
 
     Args:
         shelf: holds the items and decides their order.
@@ -42,6 +43,7 @@ class Accumulator:
         self._closed = False
         self.full = False
         self.bytes = 0
+        self._bulk = self._bulk_bytes = 0
 
     def __len__(self) -> int:
         return len(self._shelf)
@@ -53,14 +55,13 @@ class Accumulator:
 
     def put(self, delivery: Delivery) -> bool:
         """Enqueue an item. Returns False if the queue is closed."""
-        size = delivery.prepared.array.nbytes + ITEM_OVERHEAD_BYTES
         with self._lock:
             if self._closed:
                 return False
             delivery.queued_at = time.monotonic()
             self._shelf.add(delivery)
-            self.bytes += size
-            if self.bytes >= self._max_bytes or len(self._shelf) >= self._max_items:
+            self._count([delivery], 1)
+            if self._bulk_bytes >= self._max_bytes or self._bulk >= self._max_items:
                 self.full = True
         return True
 
@@ -68,7 +69,8 @@ class Accumulator:
         """Take the next batch; `now` is Unix time."""
         with self._lock:
             pack = self._shelf.pack(limits, now)
-            self.bytes -= sum(map(_size, pack.deliveries)) + sum(map(_size, pack.refused))
+            self._count(pack.deliveries, -1)
+            self._count(pack.refused, -1)
             room = self._has_room_again()
         if room:
             self._on_room()
@@ -99,7 +101,7 @@ class Accumulator:
     def _take(self, which: Callable[[], list[Delivery]]) -> list[Delivery]:
         with self._lock:
             taken = [delivery for delivery in which() if self._shelf.remove(delivery)]
-            self.bytes -= sum(map(_size, taken))
+            self._count(taken, -1)
             room = bool(taken) and self._has_room_again()
         if room:
             self._on_room()
@@ -108,9 +110,13 @@ class Accumulator:
     def _has_room_again(self) -> bool:
         if not self.full or self._closed:
             return False
-        self.full = self.bytes > _ROOM_AGAIN * self._max_bytes or len(self._shelf) > _ROOM_AGAIN * self._max_items
+        self.full = self._bulk_bytes > _ROOM_AGAIN * self._max_bytes or self._bulk > _ROOM_AGAIN * self._max_items
         return not self.full
 
-
-def _size(delivery: Delivery) -> int:
-    return delivery.prepared.array.nbytes + ITEM_OVERHEAD_BYTES
+    def _count(self, deliveries: Iterable[Delivery], sign: int) -> None:
+        for delivery in deliveries:
+            size = sign * (delivery.prepared.array.nbytes + ITEM_OVERHEAD_BYTES)
+            self.bytes += size
+            if not delivery.interactive:
+                self._bulk += sign
+                self._bulk_bytes += size

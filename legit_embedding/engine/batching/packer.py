@@ -47,8 +47,9 @@ class Pack:
 class Shelf(Protocol):
     """Waiting items of one model, ordered so that packing is cheap. Not thread-safe."""
 
-    cost: int
-    """The sum of the waiting items' costs, without padding."""
+    @property
+    def cost(self) -> int:
+        """The sum of the waiting items' costs, without padding."""
 
     def __len__(self) -> int:
         """Return the number of waiting items."""
@@ -62,8 +63,11 @@ class Shelf(Protocol):
     def remove(self, delivery: Delivery) -> bool:
         """Remove an item. Returns False if it is not on the shelf."""
 
-    def pack(self, limits: Limits, now: float) -> Pack:
-        """Take the next batch. It always has the oldest item, alone if that exceeds the limit; `now` is Unix time."""
+    def pack(self, limits: Limits, now: float, pack: Pack | None = None) -> Pack:
+        """Take the next batch, or fill up one that another shelf has begun; `now` is Unix time.
+
+        A batch always has the shelf's oldest item, alone if that exceeds the limit, unless another has begun it.
+        """
 
     def oldest(self) -> Delivery | None:
         """Return the item that has waited longest."""
@@ -116,22 +120,24 @@ class FifoShelf:
         self.cost -= delivery.prepared.cost
         return True
 
-    def pack(self, limits: Limits, now: float) -> Pack:
+    def pack(self, limits: Limits, now: float, pack: Pack | None = None) -> Pack:
         """Take the oldest items that fit into one batch."""
-        pack, waiting, size = Pack(), self._waiting, 0
+        pack, waiting = pack or Pack(), self._waiting
+        size = len(pack.deliveries)
         while waiting and size < limits.items:
             delivery, _ = waiting.popitem(last=False)
             cost = delivery.prepared.cost
+            self.cost -= cost
             if unwanted(delivery, now):
                 pack.refused.append(delivery)
             elif size and pack.useful + cost > limits.cost:
                 _put_first(waiting, delivery)
+                self.cost += cost
                 break
             else:
                 pack.deliveries.append(delivery)
                 pack.useful += cost
                 size += 1
-        self.cost -= pack.useful + _cost(pack.refused)
         return pack
 
     def oldest(self) -> Delivery | None:
@@ -188,15 +194,16 @@ class LengthShelf:
         self.cost -= delivery.prepared.cost
         return True
 
-    def pack(self, limits: Limits, now: float) -> Pack:
+    def pack(self, limits: Limits, now: float, pack: Pack | None = None) -> Pack:
         """Take the oldest item and others of similar length."""
-        pack = Pack()
+        pack = pack or Pack()
+        taken, refused, useful = len(pack.deliveries), len(pack.refused), pack.useful
         while self._classes and not pack.deliveries:
             self._take_oldest(pack, now)
         if pack.deliveries:
             self._fill_up(pack, limits, now)
-        self._size -= len(pack.deliveries) + len(pack.refused)
-        self.cost -= pack.useful + _cost(pack.refused)
+        self._size -= len(pack.deliveries) - taken + len(pack.refused) - refused
+        self.cost -= pack.useful - useful + _cost(pack.refused[refused:])
         return pack
 
     def oldest(self) -> Delivery | None:

@@ -6,12 +6,16 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rich.filesize import decimal
+
 from legit_embedding.engine.sizing import compiled
 from legit_embedding.engine.sizing.host_reads import HostReads
+from legit_embedding.engine.sizing.noise import gathered
 from legit_embedding.engine.sizing.profile import Compilation, make_plan, run, survey
 from legit_embedding.engine.sizing.stopwatch import Stopwatch
 from legit_embedding.engine.sizing.trial import compile_if_quicker
 from legit_embedding.errors import ConfigError, in_one_line
+from legit_embedding.progress import logger as progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,8 +44,7 @@ def prepare(device: Device, queues: Sequence[ModelQueue], config: EngineConfig, 
         compiled.keep_graphs(config.compile_cache)
     watches = [Stopwatch() for _ in queues]
     weights = [
-        _load(device, queue.backend, device.dtype(precision), watch)
-        for queue, watch in zip(queues, watches, strict=True)
+        _load(device, queue, device.dtype(precision), watch) for queue, watch in zip(queues, watches, strict=True)
     ]
     budget = config.memory_fraction * device.free_bytes()
     for queue, weight, watch in zip(queues, weights, watches, strict=True):
@@ -60,16 +63,17 @@ def check_memory(device: Device, queues: Iterable[ModelQueue], config: EngineCon
         queue.ceiling.allow(queue.plan.bytes.reach(budget))
 
 
-def _load(device: Device, backend: Backend, dtype: torch.dtype, watch: Stopwatch) -> int:
+def _load(device: Device, queue: ModelQueue, dtype: torch.dtype, watch: Stopwatch) -> int:
     """Load one model and return the size of its weights in bytes."""
     before = device.used_bytes()
     try:
-        with watch.measure("load"):
-            backend.load(device.torch_device, dtype)
+        progress.info("Loading %s", queue.name)
+        with watch.measure("load"), gathered(queue.name):
+            queue.backend.load(device.torch_device, dtype)
     except ConfigError:
         raise
     except Exception as error:
-        message = f"models.{backend.name}: the model cannot be loaded: {in_one_line(error)}"
+        message = f"models.{queue.backend.name}: the model cannot be loaded: {in_one_line(error)}"
         raise ConfigError(message) from error
     return max(0, device.used_bytes() - before)
 
@@ -113,9 +117,9 @@ def _open(
     plan = replace(plan, device=device.choice, compiled=how, start_s=watch.seconds)
     queue.open(plan, forward)
     took = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in watch.seconds.items())
-    logger.info(
-        "Model %s is ready (%s): full batches cost %d, memory allows %d, compiled: %s",
-        *(queue.name, took, queue.target, plan.largest, how),
+    progress.info(
+        "Model %s is ready (%s of weights, %s): full batches cost %d, memory allows %d, compiled: %s",
+        *(queue.name, decimal(weights), took, queue.target, plan.largest, how),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from legit_embedding.encoding import ENCODING, decode_embedding
+from legit_embedding.encoding import decode_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,14 +61,13 @@ class Record:
 
 def _vector(fields: Mapping[str, object]) -> NDArray[np.float32]:
     embedding = fields.get("embedding")
-    encoding = fields.get("encoding", ENCODING)
     if isinstance(embedding, list):
         vector = np.asarray(embedding, np.float32)
-    elif isinstance(embedding, str) and encoding == ENCODING:
-        vector = decode_embedding(embedding).astype(np.float32, copy=False)
-    else:
-        message = "no embedding" if embedding is None else f"the encoding {encoding!r} is not known"
+    elif embedding is None:
+        message = "no embedding"
         raise ValueError(message)
+    else:
+        vector = decode_entry({name: str(value) for name, value in fields.items()})
     if vector.ndim != 1 or not np.isfinite(vector).all() or not vector.any():
         message = "the vector is empty, zero, or not finite"
         raise ValueError(message)

@@ -91,6 +91,8 @@ class StreamSource:
         backoff: how long to wait between attempts to reach Redis.
     """
 
+    name = "stream-source"
+
     def __init__(
         self,
         config: StreamConfig,
@@ -120,7 +122,7 @@ class StreamSource:
         self._reading = False
         self._last_read: list[Event] = []
         """Events to set when the reader has ended."""
-        self._thread = Thread(target=self._run, name="stream-source", daemon=True)
+        self._thread = Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self) -> None:
         """Start the thread. Redis need not be available yet."""

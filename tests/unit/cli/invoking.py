@@ -23,13 +23,15 @@ class Cli:
     def __init__(self, **settings: str) -> None:
         self._environment = {f"LEGIT_{name}": value for name, value in settings.items()} | {"COLUMNS": "160"}
 
-    def __call__(self, *arguments: object, stdin: str | bytes | None = None, code: int = 0, **settings: str) -> Result:
-        """Call it; it must end with `code`, and never with a traceback."""
+    def __call__(
+        self, *arguments: object, stdin: str | bytes | None = None, code: int | None = 0, **settings: str
+    ) -> Result:
+        """Call it; it must end with `code`, if one is given, and never with a traceback."""
         environment = self._environment | {f"LEGIT_{name}": value for name, value in settings.items()}
         result = CliRunner().invoke(main, [str(argument) for argument in arguments], stdin, env=environment)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        assert result.exit_code == code, f"exit code {result.exit_code}\n{result.stdout}\n{result.stderr}"
+        assert code in {None, result.exit_code}, f"exit code {result.exit_code}\n{result.stdout}\n{result.stderr}"
         return result
 
     def json(self, *arguments: object, **options: Any) -> Any:

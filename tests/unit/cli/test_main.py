@@ -68,7 +68,10 @@ def test_no_command_imports_torch_to_explain_itself() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"STREAMS__GRUOP": "x"}, "streams.gruop: there is no such setting"),
+        (
+            {"STREAMS__GRUOP": "x"},
+            "LEGIT_STREAMS__GRUOP: there is no setting 'streams.gruop'; did you mean LEGIT_STREAMS__GROUP?",
+        ),
         ({"NOTHING": "x"}, "LEGIT_NOTHING: there is no setting 'nothing'"),
         ({"CONFIG": "absent.toml"}, "LEGIT_CONFIG: there is no file 'absent.toml'"),
     ],
@@ -101,7 +104,7 @@ def test_an_absent_server_is_one_line_without_the_password(command: tuple[str, .
 )
 def test_a_bad_address_is_one_line_that_repeats_none_of_it(url: str) -> None:
     failure = Cli(REDIS_URL=url).failure("streams")
-    assert failure.startswith("redis_url: ")
+    assert failure.startswith("LEGIT_REDIS_URL: redis_url: ")
     assert "sec" not in failure
     assert "ret" not in failure
 

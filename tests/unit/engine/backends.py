@@ -26,7 +26,7 @@ LIMIT_S: Final = 20.0
 class Item(Delivery):
     """Counts its callbacks and keeps what they brought."""
 
-    __slots__ = ("__weakref__", "number", "on_settled", "outcome", "settled", "times")
+    __slots__ = ("__weakref__", "interactive", "number", "on_settled", "outcome", "settled", "times")
 
     def __init__(
         self, number: int, model: str = "images", length: int | None = None, deadline: float | None = None
@@ -36,6 +36,7 @@ class Item(Delivery):
         self.prepared = Prepared(np.full(size, number, np.int64), size)
         self.deadline = deadline
         self.cancelled: ErrorCode | None = None
+        self.interactive = False
         self.number = number
         self.settled = 0
         self.outcome: NDArray[np.float32] | TaskError | str | None = None

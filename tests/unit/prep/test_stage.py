@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -419,3 +419,37 @@ def test_a_job_that_comes_alone_is_not_kept_waiting():
     stage.submit("text", 1)
     assert taken.wait(10)
     assert stage.close(10)
+
+
+class TestInteractiveJobs:
+    """Jobs are numbers; those from 100 on are interactive."""
+
+    LANES: ClassVar[dict[str, Any]] = {"is_interactive": lambda job: job >= 100, "batch": lambda model: 1}
+
+    def test_they_go_first_and_every_fifth_turn_is_for_the_others(self, work: Recorder) -> None:
+        with running(work, start=False, **self.LANES) as stage:
+            for number in range(3):
+                stage.submit("a", number)
+            for number in range(100, 110):
+                stage.submit("a" if number % 2 else "b", number)
+            assert (stage.waiting(), stage.waiting("b")) == (13, 5)
+            stage.start()
+            order = work.wait_for_jobs(13)
+        assert [index for index, job in enumerate(order) if job < 100] == [4, 9, 12]
+        assert [job for job in order if job < 100] == [0, 1, 2]
+
+    def test_they_do_not_wait_for_room(self, work: Recorder, no_second_look: None) -> None:
+        with running(work, has_room=lambda model: False, **self.LANES) as stage:
+            stage.submit("a", 1)
+            stage.submit("a", 100)
+            work.wait_for_jobs(1)
+            assert (work.jobs, stage.waiting("a")) == ([100], 1)
+            assert stage.take_back() == [1]
+
+    def test_they_do_not_wait_to_be_gathered(self, work: Recorder) -> None:
+        options = self.LANES | {"batch": lambda model: 32, "gather_s": 3600.0}
+        with running(work, threads=2, **options) as stage:
+            stage.submit("a", 100)
+            work.wait_for_jobs(1)
+            stage.submit("a", 101)
+            work.wait_for_jobs(2)

@@ -75,7 +75,7 @@ def test_an_address_that_cannot_be_served_is_one_line_that_names_the_setting(url
     with pytest.raises(ConfigError) as refused:
         load_settings()
     message = str(refused.value)
-    assert message.startswith("redis_url: ")
+    assert message.startswith("LEGIT_REDIS_URL: redis_url: ")
     assert says in message
     assert "secret" not in message
     assert "\n" not in message

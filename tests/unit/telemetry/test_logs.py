@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest
+from celery.worker.consumer.consumer import CONNECTION_ERROR
 
 from legit_embedding.telemetry.logs import JsonLines, Masking, dress, mask
 
@@ -76,3 +77,9 @@ def test_dressing_twice_is_dressing_once() -> None:
         logger.removeHandler(handler)
         for each, formatter in root:
             each.setFormatter(formatter)
+
+
+def test_an_attempt_at_the_broker_is_one_line() -> None:
+    made = record(CONNECTION_ERROR, "redis://:secret@host/0", "Error 111.", "Trying again in 2.00 seconds... (1/None)")
+    line = Masking(logging.Formatter("%(message)s")).format(made)
+    assert line == "consumer: Cannot connect to redis://***@host/0: Error 111. Trying again in 2.00 seconds... (1/None)"

@@ -105,3 +105,17 @@ def test_many_threads_put_while_one_packs():
         packed += queue.pack(Limits(500, 100), NOW).deliveries
     assert len(packed) == len(set(packed)) == 8000
     assert queue.bytes == queue.cost == 0
+
+
+def test_interactive_items_do_not_keep_bulk_items_out():
+    queue, rooms = accumulator(max_items=2)
+    for n in range(5):
+        item = Item(n)
+        item.interactive = True
+        queue.put(item)
+    assert (len(queue), queue.full) == (5, False)
+    queue.put(Item(5))
+    queue.put(Item(6))
+    assert queue.full
+    queue.pack(Limits(6, 6), NOW)
+    assert (rooms, queue.full, queue.bytes) == ([1], False, EACH)

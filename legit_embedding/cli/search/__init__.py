@@ -1,0 +1,1 @@
+"""``legit-embedding search``."""

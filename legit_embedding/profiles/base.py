@@ -1,0 +1,10 @@
+"""What every profile shares. The broker and the result backend follow `redis_url` of the worker's own settings."""
+
+# A message that no worker acknowledges for this long is delivered again (Redis brokers only): above the longest task,
+# retries included.
+broker_transport_options = {"visibility_timeout": 3600}
+
+result_expires = 24 * 3600
+
+worker_send_task_events = True
+task_send_sent_event = True
