@@ -97,7 +97,8 @@ def vectors(rows: Sequence[Any], count: int, dimension: int | None, *, normalize
     if not norms.all():
         message = "a vector holds only zeros"
         raise BrokenAnswerError(message)
-    return (matrix / norms).astype(np.float32)
+    normalised: NDArray[np.float32] = (matrix / norms).astype(np.float32)
+    return normalised
 
 
 def _vector(row: object) -> NDArray[np.float64]:

@@ -29,13 +29,13 @@ def state_of(snapshot: Snapshot, others: Iterable[str] = (), stall_s: float = ST
     found = [*problems(snapshot, stall_s), *others]
     if found:
         return "unhealthy", found
-    slow = degradations(snapshot)
-    return ("degraded" if slow else "running"), slow
+    away = degradations(snapshot)
+    return ("degraded" if away else "running"), away
 
 
 def report(pipeline: Observed, state: str, found: list[str]) -> tuple[HTTPStatus, dict[str, Any]]:
     """Return the status and the body of ``GET /health`` (CONTRACT section 7)."""
-    well, settings = state in WELL, pipeline.settings
+    settings = pipeline.settings
     model = settings.default_model("text") or settings.default_model("image")
     body = {
         "status": "ok" if state == "running" else state,
@@ -47,7 +47,7 @@ def report(pipeline: Observed, state: str, found: list[str]) -> tuple[HTTPStatus
         },
         "problems": found,
     }
-    return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, body
+    return HTTPStatus.OK if state in WELL else HTTPStatus.SERVICE_UNAVAILABLE, body
 
 
 def is_alive(snapshot: Snapshot) -> bool:

@@ -36,8 +36,7 @@ def health(worker: str | None, everyone: bool, as_json: bool) -> None:
 
     A worker publishes its state in Redis every few seconds. It is healthy if it did so recently, has loaded its models
     and has found no problem: the device loop makes progress, results can be written, the task stream can be read, and
-    no model fails. It is degraded, and still healthy, while a remote model is away or slow. A warning does not make it
-    unhealthy.
+    no model fails. A warning does not make it unhealthy; nor does a remote model that is away or slow: it is degraded.
     Without --worker the workers of this container or host are checked, whatever their names; all of them have to be
     healthy.
 

@@ -77,6 +77,7 @@ class TestGood:
         remote.misbehave = lambda request: as_json_gated(request, gate)
         items = submit(processor, texts(200))
         wait_for(lambda: remote.most_at_once == 3, LIMIT_S, "three requests")
+        assert state(processor).requests == 3
         gate.set()
         settled(items)
         assert remote.most_at_once == 3
