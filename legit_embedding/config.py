@@ -176,8 +176,9 @@ class HttpConfig(_Section):
     """How many texts and images one request may carry."""
     max_text_chars: PositiveInt = 1_000_000
     """How long one text may be, in characters, or in token ids."""
-    max_in_flight: PositiveInt = 8192
-    """How many texts and images of all requests together may be in progress; beyond that the answer is 503."""
+    max_in_flight: PositiveInt = 3072
+    """How many texts and images of all requests together may be in progress; beyond that the answer is 503. They count
+    in `engine.max_in_flight` too, and what is left of that is for queues and streams."""
     timeout_s: PositiveFloat = 60.0
     """How long a request may take, in seconds, from its headers to its vectors."""
     max_connections: PositiveInt = 4096

@@ -149,7 +149,9 @@ class TestEmbed:
 
     def test_a_body_too_large_is_answered_although_it_is_still_being_sent(self, serve: Callable[..., Served]) -> None:
         small = serve(max_body_bytes=1000)
-        assert small.embed(texts=["a" * 1_000_000]).status_code == 413
+        with small.connection() as sending:  # httpx would read the answer even if it could not send all
+            sending.sendall(head(50_000_000) + b"a" * 50_000_000)
+            assert sending.recv(100).startswith(b"HTTP/1.1 413 ")
         chunks = (b"a" * 10_000 for _ in range(100))
         answer = small.client.post("/embed", content=chunks, headers={"Content-Type": "application/json"})
         assert answer.status_code == 413
@@ -392,6 +394,30 @@ def test_a_stop_answers_what_was_accepted_and_refuses_the_rest(serve: Callable[.
         assert stopping.pipeline.drain(60)
         stopping.pipeline.stop()
         assert accepted.result().json()["count"] == 10
+
+
+def test_nothing_is_submitted_once_reading_has_stopped(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = serve(slow(0.05))
+    submitted: list[object] = []
+    submit = stopping.pipeline.submit
+
+    def count(*args: Any, **options: Any) -> Any:
+        submitted.append(None)
+        time.sleep(0.002)  # so that 2000 items take a while
+        return submit(*args, **options)
+
+    monkeypatch.setattr(stopping.pipeline, "submit", count)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(stopping.embed, texts=["a"] * 2000)
+        wait_for(lambda: submitted, 20, "the first item")
+        stopping.pipeline.stop_reading()
+        before = len(submitted)
+        assert answer.result().status_code == 503
+        assert len(submitted) == before < 2000
+    assert stopping.pipeline.drain(60)
+    assert stopping.source.held() == (0, 0)
 
 
 def test_what_a_stop_cannot_finish_is_answered_503(serve: Callable[..., Served]) -> None:

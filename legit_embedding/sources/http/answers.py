@@ -56,20 +56,28 @@ class Answers:
         self._jobs: list[Job] = []
 
     async def collect(self) -> list[Embedded]:
-        """Submit the items and wait for all vectors; items that are not needed any more are cancelled.
+        """Submit the items and wait for all vectors.
 
         Raises:
             HttpError: the first item that failed, or 503 if the worker stops.
         """
-        try:
-            for number, item in enumerate(self._items):
-                self._submit(number, item)
-                if number % _AT_ONCE == _AT_ONCE - 1:
-                    await asyncio.sleep(0)
-            await self._ready
-            return [self._vector(number) for number in self._order()]
-        finally:
-            self._cancel()
+        for number, item in enumerate(self._items):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+                if self._pipeline.phase != "running":
+                    raise unavailable("stopping", "the worker stopped before all items were submitted")
+            self._submit(number, item)
+        await self._ready
+        return [self._vector(number) for number in self._order()]
+
+    def close(self) -> None:
+        """Cancel the items whose vectors are not needed any more. Idempotent."""
+        for job, outcome in zip(self._jobs, self._outcomes, strict=False):
+            if outcome is None:
+                self._pipeline.cancel(job, "revoked")
+        for number in range(len(self._jobs), len(self._items)):
+            if self._outcomes[number] is None:
+                self._told(number, GivenBackError("the request ended before the item was submitted"))
 
     @property
     def tokens(self) -> int:
@@ -116,13 +124,6 @@ class Answers:
         if isinstance(answer, TaskError):
             raise HttpError.of(answer, self._items[number].param)
         return answer
-
-    def _cancel(self) -> None:
-        for job, outcome in zip(self._jobs, self._outcomes, strict=False):
-            if outcome is None:
-                self._pipeline.cancel(job, "revoked")
-        for number in range(len(self._jobs), len(self._items)):  # never submitted
-            self._told(number, GivenBackError("the request ended before the item was submitted"))
 
 
 def _embedded(outcome: Written | HandedOver | GivenBackError) -> Embedded | None:

@@ -57,7 +57,7 @@ def make_app(pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], doo
         return JSONResponse({"status": "ok" if alive else "stuck"}, status)
 
     routes: list[BaseRoute] = [Route("/health", health), Route("/live", live), Route("/metrics", metrics)]
-    if config.embed and not pipeline.prep_only:
+    if door.is_open:
         routes += [*door.routes(), *_described()]
     cors = Middleware(
         CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["GET", "POST"], allow_headers=["*"]

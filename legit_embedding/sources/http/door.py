@@ -82,6 +82,11 @@ class Door:
         ]
 
     @property
+    def is_open(self) -> bool:
+        """True if this worker embeds over HTTP."""
+        return self._config.embed and not self._pipeline.prep_only
+
+    @property
     def asks_for_token(self) -> bool:
         """True if a token is set."""
         return bool(self._tokens)
@@ -177,6 +182,7 @@ class Door:
         finally:
             gone.cancel()
             collecting.cancel()
+            answers.close()
             with suppress(asyncio.CancelledError, HttpError):
                 await collecting
 

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
+from contextlib import suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ KEEP_ALIVE_S = 75
 """How long an idle connection is kept, in seconds: longer than the 60 s of most proxies and connection pools, so that
 the server is not the one to close a connection that is about to be used."""
 BACKLOG = 2048
+TURN_S = 5.0
+"""How long a stop waits for a turn of the event loop, in seconds."""
 FLUSH_S = 2
 """How long a stop waits for answers on their way to clients, in seconds."""
 
@@ -50,7 +53,7 @@ class HttpSource:
     def __init__(self, pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]]) -> None:
         config = pipeline.settings.http
         self._door = door = Door(pipeline)
-        if config.embed and not door.asks_for_token and not is_loopback(config.host):
+        if door.is_open and not door.asks_for_token and not is_loopback(config.host):
             message = (
                 f"http.host: {config.host} is open to other hosts: set http.token, or http.embed = false to serve "
                 "health and metrics only"
@@ -76,6 +79,7 @@ class HttpSource:
             ),
             self._started,
         )
+        self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self) -> None:
@@ -87,7 +91,11 @@ class HttpSource:
         """Do nothing: requests that find no room are refused at once."""
 
     def stop_reading(self) -> None:
-        """Do nothing: the door refuses requests while the pipeline is not running."""
+        """Wait until no item is being submitted: while the pipeline is not running the door refuses requests."""
+        turned = Event()
+        with suppress(RuntimeError):  # the loop has ended, or has not begun
+            self._loop.call_soon_threadsafe(turned.set)
+            turned.wait(TURN_S)
 
     def close(self, timeout: float) -> None:
         """Send the last answers, close all connections, and end the thread. Idempotent."""
@@ -114,7 +122,8 @@ class HttpSource:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=[self._socket]))
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._server.serve(sockets=[self._socket]))
         except BaseException:
             logger.critical("the HTTP server's thread ended", exc_info=True)
         finally:
