@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 RESULTS, TASKS = "embedding_results", "embedding_tasks"
 JPEG = "JPEG 640x480"
 SOURCES = {"pixels": ("decoded pixels", 0.95), "jpeg": (JPEG, 0.90)}
-"""What the images come as, and the goals."""
+"""The forms in which the images come, and the goals."""
 DEVICE_THREADS = "the model"
 ALONE = "(the bare model)"
 PARTS = {
@@ -83,7 +83,7 @@ class Case:
 
     @property
     def items(self) -> int:
-        """How many tasks there are."""
+        """The number of tasks."""
         return self.texts + self.images
 
 
@@ -222,7 +222,7 @@ def processor_s(worker: Worker, client: Client) -> dict[str, float]:
 
 
 def cases(options: Namespace) -> list[Case]:
-    """What can be measured here."""
+    """The cases that can be measured here."""
     found = []
     encoder = minilm.settings(options.text_model) | {"backend": ENCODER}
     if not options.only_gpu:

@@ -1,4 +1,4 @@
-"""How far our vectors and pixels are from those of the libraries whose models they are: the tables of docs/models.md.
+"""Distances of our vectors and pixels from those of the models' own libraries: the tables of docs/models.md.
 
     python -m benchmarks.equality
 

@@ -44,7 +44,7 @@ BATCH = {"image": 8, "text": 16}
 BATCH_S = {"image": 0.100, "text": 0.025}
 OTHER = {"image": "text", "text": "image"}
 HEAD_START_S = 1.0
-"""How long a flood runs before it counts."""
+"""The time that a flood runs before it counts."""
 ALLOWED_BATCHES = 2
 SHARE_TOLERANCE = 0.10
 
@@ -98,7 +98,7 @@ def probe(client: Client, kind: str, number: int) -> None:
 
 
 def latencies(client: Client, kind: str, probes: int, gap_s: float, flooded: bool) -> list[float]:
-    """How long each probe took, in milliseconds."""
+    """The time of each probe, in milliseconds."""
     client.redis.delete(RESULTS)
     chance = random.Random(probes)
     if flooded:

@@ -29,7 +29,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parent.parent
 GPU = "pytest.mark.gpu"
-"""What a test file says that holds GPU tests; the others may need packages that are not there."""
+"""The mark of a test file with GPU tests; the others may need packages that are not there."""
 TOTAL_S = 520
 """All steps together; what no time is left for is not measured."""
 LEAST_S = 15
@@ -50,7 +50,7 @@ class Step:
 
 
 def steps(device: str, text_model: str) -> list[Step]:
-    """What there is to do, the most important first."""
+    """The steps, the most important first."""
     model = ("--text-model", text_model)
     return [
         *(_own(name, limit_s, device, model) for name, limit_s in (("sync", 45), ("start", 60), ("attention", 30))),

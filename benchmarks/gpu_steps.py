@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu_check` measures of the models on the device itself, one step a process.
+"""The measurements of `benchmarks.gpu_check` on the device itself, one step per process.
 
     python -m benchmarks.gpu_steps STEP --device cuda:0 --json FILE
 
@@ -177,7 +177,7 @@ def compile_(bench: Bench) -> None:
 
 
 def vectors(bench: Bench) -> None:
-    """How close the device's vectors come to those of a CPU in fp32."""
+    """Cosines of the device's vectors with those of a CPU in fp32."""
     items = {"images": [encoded(photo(name), "PNG") for name in PHOTOS], "texts": texts(8, 1, 200)}
     for name, on_cpu in bench.backends().items():
         recipe, on_device = on_cpu.recipe(), bench.loaded(name)
@@ -219,7 +219,7 @@ def beside(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """What torch has reserved, while batches of ever new shapes run; as flat as can be after the first part."""
+    """The memory that torch reserves while batches of ever new shapes run; flat after the first part."""
     chance, backends = random.Random(0), {name: bench.loaded(name) for name in bench.backends()}
     largest = {"images": 64 if bench.on_gpu else 4, "texts": 16384 if bench.on_gpu else 512}
     seconds = bench.options.seconds if bench.on_gpu else 5.0

@@ -51,7 +51,7 @@ MB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Figures:
-    """What one side cost."""
+    """The cost of one side."""
 
     processes: int
     copies: int
@@ -129,12 +129,12 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 
 def server_reads(client: Client) -> int:
-    """How often the server has read from a socket."""
+    """The number of the server's reads from sockets."""
     return int(client.redis.info("stats")["total_reads_processed"])
 
 
 def copies(client: Client) -> int:
-    """How many towers live in all the workers together."""
+    """The number of towers in all the workers together."""
     inspect = client.app.control.inspect(timeout=3)
     replies = [inspect._request("instances", class_name=name) for name in CLASSES]  # noqa: SLF001
     return sum(count for reply in replies for count in (reply or {}).values())

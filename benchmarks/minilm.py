@@ -20,7 +20,7 @@ def add_option(parser: ArgumentParser) -> None:
 
 
 def settings(text_model: str) -> dict[str, Any]:
-    """What the worker's settings say of the model. Random weights are as fast as trained ones."""
+    """The model in the worker's settings. Random weights are as fast as trained ones."""
     if text_model.startswith("package:"):
         return {"kind": "text", "backend": "transformers", "pretrained": text_model}
     return {"kind": "text", "backend": "transformers", "name": text_model, "pretrained": "random:0"}

@@ -1,4 +1,4 @@
-"""What the pool costs: a null embedding task on `gpubatch` over a no-op task on Celery's `threads`.
+"""The cost of the pool: a null embedding task on `gpubatch` over a no-op task on Celery's `threads`.
 
 Both workers drain a queue that was filled before, so that the producer's speed does not matter; the pairs are run in
 turn, and the ratio is of the medians. The embedding task does more: it is prepared, batched, "embedded" by a model

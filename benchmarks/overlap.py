@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 BATCH, BATCH_S = 16, 0.530
 ROUND_TRIP_S = 0.077
 WRITE_S = 1.235
-"""What a batch's write takes: 16 round trips, and on the slow link one."""
+"""The round trips of a batch's write: 16, and one on the slow link."""
 DEVICE = BATCH / BATCH_S
 SERIAL = BATCH / (BATCH_S + WRITE_S)
 MOST_IN_FLIGHT = 4

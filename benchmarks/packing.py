@@ -67,7 +67,7 @@ def in_order(prepared: Sequence[Prepared], limits: Limits) -> list[list[Prepared
 
 
 def packed(prepared: Sequence[Prepared], limits: Limits, window: int) -> list[list[Prepared]]:
-    """What the engine's packer makes of them when so many wait at a time."""
+    """The batches that the engine's packer makes of them when so many wait at a time."""
     shelf = shelf_for("text")
     coming = iter(enumerate(prepared))
     batches = []

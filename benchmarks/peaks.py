@@ -1,4 +1,4 @@
-"""What GPUs can compute at most: dense matrix products, by their makers' data sheets."""
+"""The peak speed of GPUs in dense matrix products, by their makers' data sheets."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def a_core(rounds: int) -> list[dict[str, Any]]:
 
 
 def deviation(ours: ImageTransform, data: bytes) -> np.ndarray:
-    """How far our pixels are from open_clip's, before the normalisation."""
+    """The distance of our pixels from open_clip's, before the normalisation."""
     reference = image_transform(SIZE, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))(Image.open(io.BytesIO(data)))
     return np.abs(np.rint(reference.numpy() * 255).astype(np.int16) - ours(data, MAX_PIXELS))
 

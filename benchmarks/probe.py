@@ -11,7 +11,7 @@ from legit_embedding import process
 
 @inspect_command()
 def unwritten(state: Any) -> dict[str, int]:  # noqa: ANN401, ARG001 - Celery's signature
-    """How many answers are not confirmed at the moment, and in how many commits they are on their way to Redis."""
+    """The number of answers that are not confirmed yet, and of the commits that carry them to Redis."""
     stats = process.current().writer.stats()
     return {"answers": stats.pending, "commits": stats.in_flight}
 

@@ -1,4 +1,4 @@
-"""How fast one worker process drains a task stream: entries read, prepared, batched, encoded, written, acknowledged.
+"""The speed at which one worker drains a task stream: read, prepare, batch, encode, write, acknowledge.
 
 The stream is filled at one blow, with short texts; the model costs nothing and gives 768-d vectors. What is
 measured lies between a tenth and nine tenths of the entries, so neither the start nor the last, smaller batches count.
@@ -57,7 +57,7 @@ class Drained:
 
 @dataclass(frozen=True)
 class Moment:
-    """What had been spent when."""
+    """Processor time spent, by moment."""
 
     at: float
     answered: int

@@ -1,4 +1,4 @@
-"""What two towers of one checkpoint take of memory, against the two halves of it loaded by two entries.
+"""The memory of two towers of one checkpoint, against the two halves of it loaded by two entries.
 
     python -m benchmarks.towers [ARCHITECTURE]
 

@@ -1,4 +1,4 @@
-"""What every profile shares. The broker and the result backend follow `redis_url` of the worker's own settings."""
+"""Settings that every profile shares. The broker and the result backend follow the worker's own `redis_url`."""
 
 from legit_embedding.profiles.base import *  # noqa: F403 - what is left out here follows the package
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import Kind, ModelConfig
 
 ROWS = 1 << 14
-"""How many rows the table has; row 0 stands for a text without words."""
+"""The number of rows of the table; row 0 stands for a text without words."""
 MAX_TOKENS = 256
 SEED = 20_000
 HANDOFF_ROWS = 2
@@ -61,7 +61,7 @@ class HashedWords:
 
     @property
     def kind(self) -> Kind:
-        """What the model embeds."""
+        """The kind that the model embeds."""
         return "text"
 
     @property

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from legit_embedding.wire.result import Written
 
 LOOK_AGAIN_S = 0.2
-"""How long to wait for room, or for more lines, before looking again."""
+"""The time that to wait for room, or for more lines, before looking again."""
 
 
 class LinesSource:
@@ -93,11 +93,11 @@ class LinesSource:
             self._thread.join(timeout)
 
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """True if the thread runs."""
         return self._thread.is_alive()
 
     def health(self) -> Health:
-        """Whether the file can be read."""
+        """True if the file can be read."""
         return self._outage.health
 
     def stats(self) -> SourceStats:

@@ -66,26 +66,26 @@ class StreamConfig(_Section):
     reply_to_allow: tuple[str, ...] = ("embedding_results*",)
     """Glob patterns: a `reply_to` or a route that matches none of them is refused."""
     read_count: PositiveInt = 64
-    """How many entries one XREADGROUP asks for at most."""
+    """The most entries that one XREADGROUP asks for."""
     block_ms: PositiveInt = 2000
-    """How long one read waits for new entries, in milliseconds; at most half of the socket timeout is used."""
+    """The time that one read waits for new entries, in milliseconds; at most half of the socket timeout is used."""
     claim_idle_ms: PositiveInt = 60_000
     """After how many milliseconds without a sign of life an entry is taken over from its worker."""
     max_deliveries: PositiveInt = 5
-    """How many times a task is tried before it goes to the dead letter."""
+    """The number of times a task is tried before it goes to the dead letter."""
     result_maxlen: NonNegativeInt = 1_000_000
-    """How many entries a result stream holds, approximately; 0 for no limit."""
+    """The number of entries that a result stream holds, approximately; 0 for no limit."""
     overflow: Literal["wait", "trim"] = "wait"
-    """What happens at `result_maxlen` to entries that a consumer group has not acknowledged: with `wait` they stay and
+    """The fate, at `result_maxlen`, of entries that a consumer group has not acknowledged: with `wait` they stay and
     the worker stops reading; with `trim` the oldest are dropped."""
     max_metadata_bytes: PositiveInt = MAX_METADATA_BYTES
-    """How large the `metadata` of a task may be, in bytes of JSON; more is answered with `too_large`."""
+    """The largest `metadata` of a task, in bytes of JSON; more is answered with `too_large`."""
     delete_on_ack: bool = True
-    """Whether a task entry is deleted in the step that acknowledges it, so that the stream does not grow."""
+    """True if a task entry is deleted in the step that acknowledges it, so that the stream does not grow."""
     dedupe_s: PositiveInt = 3600
     """For how many seconds the result of a Celery task is remembered, so that a redelivery is not answered again."""
     consume: bool = True
-    """Whether this worker reads the task stream."""
+    """True if this worker reads the task stream."""
 
     @property
     def trim_maxlen(self) -> int:
@@ -93,7 +93,7 @@ class StreamConfig(_Section):
         return self.result_maxlen if self.overflow == "trim" else 0
 
     def allows(self, stream: str) -> bool:
-        """Whether results may be written to this key."""
+        """True if results may be written to this key."""
         if stream in {self.tasks, self.dead_letter}:
             return False  # an answer in the task stream would be read as a task, and answered, for ever
         if is_reserved(stream, but={self.results, *self.routes.values()}):
@@ -113,40 +113,40 @@ class StreamConfig(_Section):
 
 
 class FetchConfig(_Section):
-    """What may be downloaded for an ``image_url``."""
+    """Limits of downloads for an ``image_url``."""
 
     schemes: tuple[Literal["http", "https"], ...] = ("http", "https")
     """The schemes that an `image_url` may have."""
     allow_private: tuple[str, ...] = ()
     """Hosts, or host:port, that may resolve to private, loopback or link-local addresses; all others may not."""
     max_bytes: PositiveInt = 32 * 1024 * 1024
-    """How large an image file may be, in bytes, from whichever source."""
+    """The largest image file, in bytes, from whichever source."""
     max_pixels: PositiveInt = 64_000_000
-    """How many pixels an image may have, width times height."""
+    """The most pixels that an image may have, width times height."""
     max_redirects: NonNegativeInt = 3
-    """How many redirects a download follows."""
+    """The number of redirects that a download follows."""
     timeout_s: PositiveFloat = 10.0
-    """How long a download may take, in seconds, redirects included."""
+    """The longest that a download may take, in seconds, redirects included."""
     decode_s: PositiveFloat = 5.0
-    """How long an image may take to decode, in seconds, in a format whose decoder can be slow."""
+    """The longest that an image may take to decode, in seconds, in a format whose decoder can be slow."""
 
 
 class EngineConfig(_Section):
-    """How the device is used."""
+    """Use of the device."""
 
     memory_fraction: Annotated[float, Field(gt=0, le=0.95)] = 0.8
     """The part of the device's free memory that batches may use, measured once the models are loaded."""
     max_in_flight: PositiveInt = 4096
-    """How many tasks the worker holds at most, from all sources together."""
+    """The most tasks that the worker holds, from all sources together."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether models are compiled with `torch.compile`: with `auto` on a GPU, for image models where it turns out to be
+    """True if models are compiled with `torch.compile`: with `auto` on a GPU, for image models where it turns out to be
     quicker; with true for every model."""
     compile_cache: Path | None = None
     """Where compiled graphs are kept for the next start; unset for where torch keeps them, which may not last."""
     share: bool = False
-    """Whether `device = "auto"` may settle on a GPU where another worker of this host already computes."""
+    """True if `device = "auto"` may settle on a GPU where another worker of this host already computes."""
     cudnn_attention: bool = False
-    """Whether attention may run on cuDNN, which plans anew for every shape."""
+    """True if attention may run on cuDNN, which plans anew for every shape."""
     stall_exit_s: PositiveFloat | None = None
     """After how many seconds without progress on the device the process ends; unset for never."""
 
@@ -159,7 +159,7 @@ class HttpConfig(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """The port to listen on; 0 for none."""
     embed: bool = True
-    """Whether `/embed` and `/v1` are served; with false only health and metrics, which may be open to other hosts
+    """True if `/embed` and `/v1` are served; with false only health and metrics, which may be open to other hosts
     without a token."""
     token: str = Field("", repr=False)
     """The bearer token that requests need, except those for `/health` and `/live`; empty for none. Without a token only
@@ -169,20 +169,20 @@ class HttpConfig(_Section):
     token_file: Path | None = None
     """A file with further tokens, one per line, read at the start."""
     open_metrics: bool = False
-    """Whether `/metrics` is answered without a token."""
+    """True if `/metrics` is answered without a token."""
     max_body_bytes: PositiveInt = 32 * 1024 * 1024
-    """How large a request's body may be, in bytes. All requests in progress may hold eight times as much together."""
+    """The largest body of a request, in bytes. All requests in progress may hold eight times as much together."""
     max_items: PositiveInt = 2048
-    """How many texts and images one request may carry."""
+    """The most texts and images that one request may carry."""
     max_text_chars: PositiveInt = 1_000_000
-    """How long one text may be, in characters, or in token ids."""
+    """The greatest length of one text, in characters, or in token ids."""
     max_in_flight: PositiveInt = 3072
-    """How many texts and images of all requests together may be in progress; beyond that the answer is 503. They count
+    """The most texts and images in progress, of all requests together; beyond that the answer is 503. They count
     in `engine.max_in_flight` too, and what is left of that is for queues and streams."""
     timeout_s: PositiveFloat = 60.0
-    """How long a request may take, in seconds, from its headers to its vectors."""
+    """The longest that a request may take, in seconds, from its headers to its vectors."""
     max_connections: PositiveInt = 4096
-    """How many connections may be open; beyond that the answer is 503. The process's limit on open files counts too."""
+    """The most connections that may be open; beyond that the answer is 503. The limit on open files counts too."""
     cors_origins: tuple[str, ...] = ()
     """The origins whose pages may send requests from a browser; empty for none."""
 
@@ -195,16 +195,16 @@ class HttpConfig(_Section):
 
 
 class TelemetryConfig(_Section):
-    """What is published under the worker's identity."""
+    """Publication of the worker's state and figures."""
 
     interval_s: PositiveFloat = 5.0
-    """How often the worker publishes its state in Redis, in seconds."""
+    """The interval at which the worker publishes its state in Redis, in seconds."""
     legacy_keys: bool = True
-    """Whether the old fleet's keys per role are published too."""
+    """True if the old fleet's keys per role are published too."""
     json_logs: bool = False
-    """Whether log lines are JSON objects."""
+    """True if log lines are JSON objects."""
     traces: bool = False
-    """Whether OpenTelemetry traces are exported; needs the extra `otel`."""
+    """True if OpenTelemetry traces are exported; needs the extra `otel`."""
 
 
 class TaskNames(_Section):
@@ -262,9 +262,9 @@ class Settings(BaseSettings):
     """The models by name; without any of your own `eva02-l-14` for images and `minilm` for texts, of which single keys
     may be changed."""
     remote: RemoteConfig = RemoteConfig()
-    """How remote models are reached."""
+    """Access to remote models."""
     fetch: FetchConfig = FetchConfig()
-    """What may be downloaded and decoded."""
+    """Limits of downloads and of decoding."""
     image_roots: tuple[Path, ...] = ()
     """The folders below which an `image_path` may point; empty to refuse all of them."""
     handoff_dir: Path = Path("/dev/shm/legit_embedding")  # noqa: S108 - the contract's hand-off directory
@@ -274,7 +274,7 @@ class Settings(BaseSettings):
     http: HttpConfig = HttpConfig()
     """The HTTP port for embeddings, health and metrics."""
     telemetry: TelemetryConfig = TelemetryConfig()
-    """What the worker says about itself."""
+    """Telemetry of the worker."""
 
     @property
     def redis(self) -> RedisAddress:
@@ -327,7 +327,7 @@ class Settings(BaseSettings):
 
 
 def given() -> Given:
-    """What the file and the environment say.
+    """The settings from the file and the environment.
 
     Raises:
         ConfigError: the file cannot be read, or a variable names no setting.

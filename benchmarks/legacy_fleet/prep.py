@@ -62,7 +62,7 @@ def prepare(task: dict[str, Any], kind: Kind) -> None:
 
 
 def content(task: dict[str, Any]) -> bytes:
-    """What there is to embed."""
+    """The items to embed."""
     if task.get("text") is not None:
         return task["text"].encode()
     if task.get("image_b64") is not None:

@@ -15,7 +15,7 @@ EXPIRE_S = 30
 
 
 class Stats:
-    """What one process counts."""
+    """The counters of one process."""
 
     def __init__(self, client: redis.Redis, role: str) -> None:
         self.identity = f"{role}:{socket.gethostname()}:{os.getpid()}"

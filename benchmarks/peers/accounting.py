@@ -42,22 +42,22 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        """How many tasks have an answer."""
+        """The number of tasks with an answer."""
         return len(self.counts)
 
     @property
     def complete(self) -> bool:
-        """Whether every task has one."""
+        """True if every task has one."""
         return self.answered == len(self.expected)
 
     @property
     def lost(self) -> int:
-        """How many tasks have none."""
+        """The number of tasks without one."""
         return len(self.expected) - self.answered
 
     @property
     def doubled(self) -> int:
-        """How many answers are one too many."""
+        """The number of answers beyond the first."""
         return self.counts.total() - self.answered
 
     def latencies(self, sent: dict[str, float]) -> list[float]:

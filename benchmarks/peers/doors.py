@@ -1,4 +1,4 @@
-"""How tasks reach a peer and how its answers come back."""
+"""The ways of tasks to a peer, and of its answers back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Door(Protocol):
     """One way in and out."""
 
     pipes: bool
-    """Whether answers come from the process's standard output."""
+    """True if answers come from the process's standard output."""
 
     def attach(self, process: subprocess.Popen[bytes]) -> None:
         """A process has been started, for the first time or again."""
@@ -35,7 +35,7 @@ class Door(Protocol):
         """Hand over some tasks."""
 
     def answers(self) -> list[Answer]:
-        """What has come since the last call."""
+        """The answers since the last call."""
 
 
 class RedisDoor:
@@ -110,7 +110,7 @@ class PipeDoor:
         self._process.stdin.flush()
 
     def answers(self) -> list[Answer]:
-        """What has been read meanwhile."""
+        """The answers read meanwhile."""
         return [self._found.get() for _ in range(self._found.qsize())]
 
     def _read(self, lines: Any) -> None:  # noqa: ANN401 - a pipe

@@ -34,7 +34,7 @@ BRIDGE = ("bridge.py", *SHARED)
 
 @dataclass(frozen=True)
 class Setup:
-    """What is the same for every peer."""
+    """The conditions that are the same for every peer."""
 
     models: Mapping[str, Path]
     """Their folders, by the kind of what they embed."""

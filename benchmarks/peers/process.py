@@ -44,7 +44,7 @@ class PeerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the first process is there."""
+        """True if the first process is there."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -84,7 +84,7 @@ class PeerProcess:
                 self._process.stdin.close()
 
     def memory_mb(self) -> float:
-        """What it holds of the machine's memory; pages that several of its processes share count once."""
+        """Its share of the machine's memory; pages that several of its processes share count once."""
         total = 0
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -92,7 +92,7 @@ class PeerProcess:
         return total / MEGABYTE
 
     def model_copies(self) -> int:
-        """How many of its processes have loaded torch, and so a model."""
+        """The number of its processes that have loaded torch, and so a model."""
         found = 0
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -29,7 +29,7 @@ ACCIDENT_SHARES = (1 / 3, 1 / 2, 2 / 3, 1 / 4, 3 / 4)
 
 @dataclass(frozen=True)
 class Corpora:
-    """What is sent."""
+    """The texts and photos that are sent."""
 
     mixed: list[str]
     equal: list[str]
@@ -51,7 +51,7 @@ class Corpora:
 
 @dataclass
 class Found:
-    """What was measured of one peer."""
+    """The measurements of one peer."""
 
     peer: Peer
     mixed: list[Speed] = field(default_factory=list)

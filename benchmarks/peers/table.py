@@ -1,4 +1,4 @@
-"""What was found, as a table, as JSON and as Markdown."""
+"""The measurements as a table, as JSON and as Markdown."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ QUIET_S = 8.0
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a list was answered."""
+    """The speed at which a list was answered."""
 
     items_per_s: float
     processor_ms: float
@@ -45,7 +45,7 @@ class HalfLoad:
 
 @dataclass(frozen=True)
 class Accident:
-    """What one `kill -9` cost."""
+    """The cost of one `kill -9`."""
 
     tasks: int
     answered_before: int

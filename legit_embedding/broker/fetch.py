@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 SCRIPT = files(__package__).joinpath("fetch.lua").read_text(encoding="utf-8")
 MOST = 64
-"""How many messages one round trip takes at most."""
+"""The most messages that one round trip takes."""
 BYTES = 1 << 20
 """After how many bytes one round trip stops to take more."""
 LONGEST_PAUSE_S = 1.0
-"""How long to leave a server alone that refuses, at most."""
+"""The longest time to leave a server alone that refuses."""
 BLOCK_S = 0.1
-"""How long to wait for a message on one list before looking at all of them."""
+"""The time to wait for a message on one list before looking at all of them."""
 
 
 class MessageFetcher:

@@ -17,14 +17,14 @@ COMMANDS = {
         "legit_embedding.cli.workers.serve", "Embed over HTTP alone, without Celery and without Redis."
     ),
     "health": LazyCommand(
-        "legit_embedding.cli.workers.health", "Whether a worker is well: for a person, or a container's probe."
+        "legit_embedding.cli.workers.health", "Check whether a worker is well, for a person or a container's probe."
     ),
     "top": LazyCommand(
         "legit_embedding.cli.workers.top", "The workers at work: items a second, depths, batches, and when all is done."
     ),
     "streams": LazyCommand(
         "legit_embedding.cli.streams.command",
-        "How long the streams are, who works on them, and when they will be empty.",
+        "Show the streams: their length, who works on them, and when they will be empty.",
     ),
     "dead": LazyCommand(
         "legit_embedding.cli.dead.command", "The tasks that could not be delivered: look, bring back, throw away."
@@ -57,7 +57,7 @@ COMMANDS = {
         "Move tasks from the old fleet to the new worker, share by share, and back.",
     ),
     "compare": LazyCommand(
-        "legit_embedding.migration.commands.compare", "Whether two sets of results agree, vector by vector."
+        "legit_embedding.migration.commands.compare", "Compare two sets of results, vector by vector."
     ),
     "handoff": LazyCommand(
         "legit_embedding.migration.commands.handoff",

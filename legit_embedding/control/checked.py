@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Check: TypeAlias = Callable[[Any, Any], str | None]
-    """What is wrong with a value, in words, to the worker's state of a command; None where nothing is."""
+    """The fault of a value, in words, to the worker's state of a command; None if there is none."""
 
 MOST_THREADS = 1024
 LONGEST_NAME = 255

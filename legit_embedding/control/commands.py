@@ -24,7 +24,7 @@ def announce(control: Any) -> None:  # noqa: ANN401 - Celery's module, which pro
         type=_Either("inspect"),
         visible=True,
         default_timeout=1.0,
-        help="How models share the device; with arguments, change a model's share or its batches.",
+        help="Show how models share the device; with arguments, change a model's share or its batches.",
         signature="[MODEL [weight=NUMBER] [linger_ms=NUMBER] [max_batch=NUMBER|auto]]",
         args=None,
         variadic="words",

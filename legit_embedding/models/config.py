@@ -46,37 +46,37 @@ class ModelConfig(BaseModel):
     revision: str = ""
     """The commit, tag or branch of the model's repository on the hub."""
     default: bool | tuple[Kind, ...] = False
-    """Whether tasks that name no model come here: of every kind that it serves, or of these. An only
+    """True if tasks that name no model come here: of every kind that it serves, or of these. An only
     model is the default without it."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """The model's share of device time, relative to the other models' weights, while several have work waiting."""
     interactive_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """The share of its batches that interactive items get while bulk items wait too; the rest is kept for bulk."""
     linger_ms: Annotated[int, Field(ge=0)] = 0
-    """How long a batch that is not full waits for more items, in milliseconds."""
+    """The time that a batch that is not full waits for more items, in milliseconds."""
     max_batch: _Positive | None = None
-    """How many items a batch has at most; unset for what memory and speed allow, and for 32 to a remote model."""
+    """The most items in a batch; unset for what memory and speed allow, and for 32 to a remote model."""
     max_tokens: _Positive | None = None
-    """How many tokens a text may have, special tokens included; unset for the model's own limit."""
+    """The most tokens that a text may have, special tokens included; unset for the model's own limit."""
     overflow: Overflow = "truncate"
-    """What happens to a text beyond the limit: it is cut, refused, or embedded in windows that are averaged."""
+    """The treatment of a text beyond the limit: it is cut, refused, or embedded in windows that are averaged."""
     truncate: bool = True
     """False is another spelling of ``overflow = "refuse"``."""
     pooling: Pooling | None = None
     """From tokens, or patches, to one vector; unset for the model's own."""
     prompts: dict[str, str] = Field(default_factory=dict)
-    """What is put before a text, by the name that tasks give; empty for the model's own."""
+    """The prompts that are put before a text, by the name that tasks give; empty for the model's own."""
     default_prompt: str | None = None
     """The prompt of tasks that name none; unset for the model's own, an empty string for none at all."""
     normalize: bool = True
-    """Whether vectors are L2-normalised."""
+    """True if vectors are L2-normalised."""
     dimensions: _Positive | None = None
     """The length of a vector, where it is not the model's full one: one of `matryoshka`. Of a remote model it may be
     any other length, which the remote is then asked for."""
     matryoshka: tuple[_Positive, ...] = ()
     """The lengths to which the model's vectors may be cut."""
     encoding: Encoding = "base64_fp32"
-    """How results carry the vectors: as floats of 32 or 16 bits, as int8 with a scale, or as sign bits."""
+    """The form of vectors in results: floats of 32 or 16 bits, int8 with a scale, or sign bits."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword settings of a backend that is given as `package.module:Class`."""
     base_url: str = ""
@@ -86,15 +86,15 @@ class ModelConfig(BaseModel):
     token_file: Path | None = None
     """A file that holds the token instead. It is read at every request, so the token may be changed at any time."""
     timeout_s: _Seconds = 30.0
-    """How long a remote model may take to answer a request, in seconds."""
+    """The longest that a remote model may take to answer a request, in seconds."""
     health_timeout_s: _Seconds = 3.0
-    """How long a remote model may take to answer a probe before health calls it slow, in seconds."""
+    """The longest that a remote model may take to answer a probe before health calls it slow, in seconds."""
     max_requests: _Positive = 4
-    """How many requests to a remote model are in flight at most, each with one batch."""
+    """The most requests to a remote model in flight, each with one batch."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether the model is computed elsewhere."""
+        """True if the model is computed elsewhere."""
         return self.backend in REMOTE_BACKENDS
 
     @property
@@ -113,7 +113,7 @@ class ModelConfig(BaseModel):
         return self.overflow if self.truncate else "refuse"
 
     def is_default(self, kind: Kind) -> bool:
-        """Whether tasks of this kind that name no model come here."""
+        """True if tasks of this kind that name no model come here."""
         if isinstance(self.default, bool):
             return self.default and kind in self.serves
         return kind in self.default
@@ -173,7 +173,7 @@ class ModelConfig(BaseModel):
 
 
 class RemoteConfig(BaseModel):
-    """What the requests to all remote models have in common."""
+    """Settings that the requests to all remote models have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch.nn import functional
 
+from legit_embedding.models.identified import Identified
 from legit_embedding.models.open_clip_checkpoint import OpenClipCheckpoint
 from legit_embedding.models.open_clip_texts import OpenClipTexts
 from legit_embedding.models.pixels import Pixels, noise
@@ -33,7 +34,7 @@ class OpenClipOptions(Options):
     """Decodes and resizes exactly as open_clip does, at a quarter of the speed."""
 
 
-class OpenClipModel:
+class OpenClipModel(Identified["OpenClipCheckpoint"]):
     """Image tower of an open_clip model. See `OpenClipCheckpoint` for the meaning of the settings.
 
     Args:
@@ -62,16 +63,6 @@ class OpenClipModel:
             half = cls if kind == "image" else OpenClipTexts
             made[kind] = half(name, config.only(kind), checkpoint)
         return made
-
-    @property
-    def revision(self) -> str:
-        """Commit of the model's files, if known."""
-        return self._checkpoint.revision
-
-    @property
-    def digest(self) -> str:
-        """Fingerprint of the model's weights, once they are loaded."""
-        return self._checkpoint.digest
 
     @property
     def dim(self) -> int:

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.collating import padded
 from legit_embedding.models.encoders import BpeEncoder, CleanedEncoder, FastEncoder, SlowEncoder
+from legit_embedding.models.identified import Identified
 from legit_embedding.models.prompts import Prompts
 from legit_embedding.models.recipes import Filling, TextRecipe, Vocabulary
 from legit_embedding.models.settings import misconfigured
@@ -33,7 +34,7 @@ _USUAL_VOCABULARY = 49408
 _POOLED_AT_A_TOKEN = frozenset({"argmax", "eos"})
 
 
-class OpenClipTexts:
+class OpenClipTexts(Identified["OpenClipCheckpoint"]):
     """Text tower of an open_clip model, with the model's own tokenizer.
 
     If a tower has causal attention and takes the vector at the end-of-text token, or masks its padding, batches are
@@ -55,16 +56,6 @@ class OpenClipTexts:
     def dim(self) -> int:
         """Vector length."""
         return self._checkpoint.architecture.dim
-
-    @property
-    def revision(self) -> str:
-        """Commit of the model's files, if known."""
-        return self._checkpoint.revision
-
-    @property
-    def digest(self) -> str:
-        """Fingerprint of the model's weights, once they are loaded."""
-        return self._checkpoint.digest
 
     def recipe(self) -> TextRecipe:
         """Make the text recipe; needs neither weights nor a device."""

@@ -11,6 +11,7 @@ from torch.nn import functional
 from legit_embedding.models.attention import make_masks_blindly
 from legit_embedding.models.checkpoint import Checkpoint
 from legit_embedding.models.collating import padded
+from legit_embedding.models.identified import Identified
 from legit_embedding.models.layers import stacked
 from legit_embedding.models.pooling import POOLERS, joined
 from legit_embedding.models.settings import Options, misconfigured, read_options, require_kind
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _OWN_HEAD = "pooler"
 
 
-class TransformersModel:
+class TransformersModel(Identified["Checkpoint"]):
     """Text encoder, or the text tower of a two-tower model. See `Checkpoint` for the meaning of the settings.
 
     If ``pooling`` is not set, the pooling recorded by sentence-transformers is used, or the mean if there is none. The
@@ -70,16 +71,6 @@ class TransformersModel:
         if self._dim is None:
             raise RuntimeError("the length of a vector is known after load")
         return self._dim
-
-    @property
-    def revision(self) -> str:
-        """Commit of the model's files, if known."""
-        return self._checkpoint.revision
-
-    @property
-    def digest(self) -> str:
-        """Fingerprint of the model's weights, once they are loaded."""
-        return self._checkpoint.digest
 
     def recipe(self) -> TextRecipe:
         """Make the text recipe; needs neither weights nor a device."""

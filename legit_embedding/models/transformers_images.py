@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.nn import functional
 
+from legit_embedding.models.identified import Identified
 from legit_embedding.models.pixels import noise
 from legit_embedding.models.processing import ProcessorTransform, read_processor
 from legit_embedding.models.recipes import ImageRecipe
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _POOLINGS = ("cls", "mean", "pooler")
 
 
-class TransformersImages:
+class TransformersImages(Identified["Checkpoint"]):
     """Image encoder, or the image tower of a two-tower model. See `Checkpoint` for the meaning of the settings.
 
     For a plain encoder, ``pooling`` is ``pooler`` (the model's own), ``cls`` (the first token) or ``mean`` (over the
@@ -50,16 +51,6 @@ class TransformersImages:
         if self._dim is None:
             raise RuntimeError("the length of a vector is known after load")
         return self._dim
-
-    @property
-    def revision(self) -> str:
-        """Commit of the model's files, if known."""
-        return self._checkpoint.revision
-
-    @property
-    def digest(self) -> str:
-        """Fingerprint of the model's weights, once they are loaded."""
-        return self._checkpoint.digest
 
     def recipe(self) -> ImageRecipe:
         """Make the image recipe; needs neither weights nor a device."""

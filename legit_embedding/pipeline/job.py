@@ -81,7 +81,7 @@ class Job(Delivery):
     dimensions: int | None
     """The length to which its vector is truncated; None for the full length."""
     encoding: str
-    """How the answer carries its vector."""
+    """The encoding of the answer's vector."""
     work: TaskObject | HandOff | TokenIds | None
     """The valid task; None for an invalid one, which is only answered."""
     held_up: Callable[[], bool] | None

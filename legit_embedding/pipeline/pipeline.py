@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 TEXTS_AT_ONCE = 32
 """The number of waiting texts that a prep thread tokenises together."""
 GATHER_S = 0.005
-"""How long a prep thread waits for more texts when they come in quick succession, in seconds."""
+"""The time that a prep thread waits for more texts when they come in quick succession, in seconds."""
 LEAST_PREFETCH = 256
 CLOSE_S = 5.0
-"""How long results that are being written may take when the pipeline stops, in seconds."""
+"""The longest that results that are being written may take when the pipeline stops, in seconds."""
 
 
 class Pipeline:
@@ -81,7 +81,7 @@ class Pipeline:
         self.outages: list[Outage] = []
         """The state of links outside the pipeline that deliver its tasks."""
         self.notices: dict[str, str] = {}
-        """What an operator should know although the worker is well, by subject."""
+        """Warnings of a worker that is well otherwise, by subject."""
         self._tracer = tracer
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s

@@ -65,7 +65,7 @@ class Snapshot:
     prep_retries: dict[str, int]
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
-    """What an operator should know although the worker is well, one sentence each."""
+    """Warnings of a worker that is well otherwise, one sentence each."""
 
     @classmethod
     def now(cls, *, counts: TaskCounts, **read: Any) -> Snapshot:  # noqa: ANN401 - the fields above

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 COLD_STOP_S = 5.0
-"""How long each set of threads may take to end at a cold shutdown, in seconds."""
+"""The longest that each set of threads may take to end at a cold shutdown, in seconds."""
 _DRAIN_TICK_S = 0.05
 REFUSED_S = 10.0
-"""How long a warm shutdown waits for a server that accepts no answers, in seconds."""
+"""The time that a warm shutdown waits for a server that accepts no answers, in seconds."""
 _BEHIND = 8
 """The number of steps that may wait for a tracing thread before the next thread is used too."""
 

@@ -1,4 +1,4 @@
-"""How many cores this process may use, and keeping a thread to one of them."""
+"""The cores that this process may use, and pinning of a thread to one of them."""
 
 from __future__ import annotations
 

@@ -39,16 +39,6 @@ _whole_process = threading.Event()
 _installing = threading.Lock()
 
 
-def guard_thread() -> None:
-    """Forbid CUDA to the calling thread for the rest of its life."""
-    if not _thread.guards:
-        from legit_embedding.prep.cuda_watch import CudaWatch
-
-        _install()
-        CudaWatch().__enter__()  # type: ignore[no-untyped-call]
-        _thread.guards += 1
-
-
 @contextmanager
 def cpu_only() -> Iterator[None]:
     """Forbid CUDA to the calling thread within the block; nothing is to be forbidden where torch is not loaded.
@@ -87,7 +77,7 @@ def forbid_cuda_in_process() -> None:
 
 
 def is_guarded() -> bool:
-    """Whether the calling thread must not touch CUDA."""
+    """True if the calling thread must not touch CUDA."""
     return _thread.guards > 0 or _whole_process.is_set()
 
 

@@ -1,4 +1,4 @@
-"""What a guarded thread looks for in every torch function that it calls."""
+"""The check of every torch function that a guarded thread calls."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def _is_cuda(value: object) -> bool:
 
 
 def _is_ordinal(value: object) -> bool:
-    """Whether this is a device by its bare number, which means the accelerator's."""
+    """True if this is a device by its bare number, which means the accelerator's."""
     return type(value) is int

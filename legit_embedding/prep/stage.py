@@ -22,18 +22,18 @@ logger = logging.getLogger(__name__)
 
 JobT = TypeVar("JobT")
 Lane = tuple[bool, str]
-"""Whether its jobs are interactive, and the model."""
+"""True if its jobs are interactive, and the model."""
 
 BATCH = 16
 JITTER = 0.25
 LOOK_AGAIN_S = 0.25
-"""How long a model without room is left alone when nobody says that it has room again."""
+"""The time for which a model without room is left alone when nobody says that it has room again."""
 
 BULK_TURN = 5
 """While jobs of both sorts wait, each turn of this number is for bulk jobs; the others are for interactive ones."""
 
 MOST_STAND_INS = 8
-"""How many threads may stand in for those that wait for another process."""
+"""The most threads that may stand in for those that wait for another process."""
 
 
 class _Serving(threading.local):
@@ -159,7 +159,7 @@ class PrepStage(Generic[JobT]):
             return queued + sum(model in {None, entry[2]} for entry in self._later)
 
     def is_whole(self) -> bool:
-        """Whether there are as many threads as there should be."""
+        """True if there are as many threads as there should be."""
         with self._changed:
             return self._missing() <= 0
 
@@ -234,7 +234,7 @@ class PrepStage(Generic[JobT]):
         return model not in self._full and model not in self._gathering
 
     def _missing(self) -> int:
-        """How many threads there are too few; below zero, too many."""
+        """The number of missing threads; negative if there are too many."""
         return self._wanted + min(self._aside, MOST_STAND_INS) - (len(self._threads) - len(self._leaving))
 
     def _wait(self) -> None:

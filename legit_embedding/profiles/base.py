@@ -1,4 +1,4 @@
-"""What every profile shares. The broker and the result backend follow `redis_url` of the worker's own settings."""
+"""Settings that every profile shares. The broker and the result backend follow the worker's own `redis_url`."""
 
 # A message that no worker acknowledges for this long is delivered again (Redis brokers only): above the longest task,
 # retries included.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 SENTINEL_TIMEOUT_S = 1.0
-"""How long one Sentinel may take to answer before the next one is asked, in seconds."""
+"""The longest that one Sentinel may take to answer before the next one is asked, in seconds."""
 SENTINEL_RETRIES = 1
 """Retries per Sentinel, for stale idle connections; an unreachable Sentinel costs no time, as the next is asked."""
 

@@ -30,9 +30,9 @@ class Dialect:
     extra: Mapping[Kind, Mapping[str, Any]]
     """Further fields of a request."""
     sends_prompts: bool = False
-    """Whether it has a field for the name of a prompt."""
+    """True if it has a field for the name of a prompt."""
     has_base64: bool = False
-    """Whether vectors may be asked for as base64."""
+    """True if vectors may be asked for as base64."""
 
     def url(self, base_url: str) -> str:
         """Return the route's address, whether or not the base ends in the ``/v1`` that the path begins with."""

@@ -34,7 +34,7 @@ class RemoteModel:
         self.dialect = DIALECTS[config.backend]
         self.url = self.dialect.url(config.base_url)
         self.base64 = self.dialect.has_base64
-        """Whether vectors are asked for as base64; the first probe finds out whether the remote takes that."""
+        """True if vectors are asked for as base64; the first probe finds out whether the remote takes that."""
         self.dimension = config.asked_dimensions
         """The length of its vectors: as set, or as in its first good answer; None before."""
         if self.kind not in self.dialect.items:

@@ -22,7 +22,7 @@ _MOST_PLACES = 3
 
 @dataclass(frozen=True)
 class Given:
-    """What the operator has set."""
+    """The settings that the operator has set."""
 
     schema: type[BaseModel]
     named: dict[str, Any]

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _JOIN_S = 10.0
 
 GATHER_S = 0.005
-"""How long a commit waits for more answers when they come in quick succession, in seconds: a round trip costs the
+"""The time that a commit waits for more answers in quick succession, in seconds: a round trip costs the
 process as much as ten answers do."""
 
 

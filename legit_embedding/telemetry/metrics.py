@@ -100,9 +100,9 @@ class WorkerCollector(Collector):
         yield self._counter("legit_device_seconds", "Device time spent.", seconds, "model")
         planned = {name: model.planned_bytes for name, model in models}
         yield self._gauge("legit_memory_planned_bytes", "The weights and the largest batch.", planned, "model")
-        help_ = "What the worker holds: on a GPU its tensors, on a CPU the whole process."
+        help_ = "Memory that the worker holds: on a GPU its tensors, on a CPU the whole process."
         yield self._gauge("legit_memory_used_bytes", help_, {ALONE: engine.memory.used})
-        help_ = "What batches could take: on a CPU a constant."
+        help_ = "Memory that batches could take: on a CPU a constant."
         yield self._gauge("legit_memory_free_bytes", help_, {ALONE: engine.memory.free})
         help_ = "Batches that the device had no memory for."
         yield self._counter("legit_out_of_memory", help_, {name: model.ooms for name, model in models}, "model")
@@ -119,7 +119,7 @@ class WorkerCollector(Collector):
         yield self._histogram("legit_batch_fill_ratio", "The part of what a batch could have held.", fills, "model")
         cost = {(name, "useful"): model.useful_cost for name, model in engine.models.items()}
         cost |= {(name, "padding"): each.padded_cost - each.useful_cost for name, each in engine.models.items()}
-        help_ = "What batches computed, in images or tokens; padding apart."
+        help_ = "Images or tokens that batches computed; padding apart."
         yield self._counter("legit_batch_cost", help_, cost, "model", "part")
 
     def _of_remotes(self, engine: EngineStats) -> Iterator[Metric]:
@@ -146,7 +146,7 @@ class WorkerCollector(Collector):
         yield self._histogram("legit_write_seconds", help_, {ALONE: spent})
         yield self._counter("legit_results_written", "Results added to their streams.", {ALONE: writer.written})
         yield self._gauge("legit_unwritten_results", "Results that are not confirmed yet.", {ALONE: writer.pending})
-        help_ = "What the results that are not confirmed yet hold."
+        help_ = "Bytes of the results that are not confirmed yet."
         yield self._gauge("legit_unwritten_bytes", help_, {ALONE: writer.pending_bytes})
 
     def _of_stream(self, snapshot: Snapshot) -> Iterator[Metric]:

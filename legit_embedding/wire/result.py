@@ -1,4 +1,4 @@
-"""What a consumer reads back: answers, and what they came from."""
+"""The objects that a consumer reads back: answers, and their origins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What brought a task here, and what must be acknowledged when it is answered."""
+    """The message or entry that brought a task here, to be acknowledged when the task is answered."""
 
     kind: Literal["celery", "stream", "http", "local"]
     id: str
@@ -46,7 +46,7 @@ class Embedded:
     scale: str = ""
     """Of an int8 vector, as decimal text; empty where the encoding has none."""
     windows: int = 0
-    """How many windows of a long text were averaged; 0 where none were."""
+    """The number of windows of a long text that were averaged; 0 if none were."""
 
     def fields(self) -> dict[str, str]:
         """The fields of the result entry that are the answer's own; every value is a string."""
@@ -99,7 +99,7 @@ class Written:
     """The entry's id; empty when an earlier delivery of the same task had written it and the id is not known."""
 
     def receipt(self, *, with_embedding: bool = False) -> dict[str, Any]:
-        """What the Celery task returns (CONTRACT section 1)."""
+        """The return value of the Celery task (CONTRACT section 1)."""
         outcome = self.result.outcome
         receipt: dict[str, Any] = {"task_id": self.result.address.task_id}
         if isinstance(outcome, TaskError):

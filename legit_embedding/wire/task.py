@@ -1,4 +1,4 @@
-"""What a producer sends: task objects, hand-offs, and where the answer goes."""
+"""The objects that a producer sends: task objects, hand-offs, and the address of the answer."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class _Wire(BaseModel):
     """Unix time in milliseconds after which the task is answered with ``expired``."""
     return_embedding: StrictBool = False
     dimensions: Annotated[StrictInt, Field(gt=0)] | None = None
-    """How long the vector is to be, where that is not what the model's settings say."""
+    """The length of the vector, if not that of the model's settings."""
     encoding: Encoding | None = None
-    """How the result is to carry the vector, where that is not what the model's settings say."""
+    """The form of the vector in the result, if not that of the model's settings."""
     priority: Priority | None = None
     """Interactive items go before bulk items of the same model; without it a task is bulk."""
 

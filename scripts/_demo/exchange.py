@@ -37,7 +37,7 @@ EXPIRES = 600
 
 @dataclass(frozen=True)
 class Item:
-    """What was sent: a photo's path or a sentence."""
+    """The content that was sent: a photo's path or a sentence."""
 
     kind: Kind
     content: str
@@ -45,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for an item."""
+    """The answer to an item."""
 
     item: Item
     model: str
@@ -120,7 +120,7 @@ class Exchange:
             raise DemoError(message)
 
     def mean_batches(self) -> dict[str, float]:
-        """How large the worker's batches were on average, by model, as its pool tells anyone who asks."""
+        """The average sizes of the worker's batches, by model, from its pool's public figures."""
         replies = self._celery.control.inspect(timeout=10.0, limit=1).stats() or {}
         for stats in replies.values():
             return {name: model["batch-size-avg"] for name, model in stats["pool"]["batching"].items()}

@@ -1,4 +1,4 @@
-"""What the demo embeds: photos of the user's or of scikit-image's, and sentences of Python's own manual."""
+"""The demo's inputs: photos of the user's or of scikit-image's, and sentences of Python's own manual."""
 
 from __future__ import annotations
 

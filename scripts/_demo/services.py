@@ -1,4 +1,4 @@
-"""What the demo runs beside itself: an embedded Valkey, and the worker with the literal command."""
+"""The demo's services: an embedded Valkey, and the worker with the literal command."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TASKS = "embedding_tasks:demo"
 
 
 class DemoError(Exception):
-    """What went wrong, in words for the person who ran the demo."""
+    """A failure, in words for the person who ran the demo."""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Task = dict[str, Any]
 
 ROWS = int(os.environ.get("PEER_ROWS", "16"))
-"""How many texts or photos one forward pass takes: the fastest of 8, 16, 32 and 64 on two cores."""
+"""The texts or photos per forward pass: the fastest of 8, 16, 32 and 64 on two cores."""
 
 
 def load() -> Callable[[Sequence[Task]], list[str]]:
@@ -80,7 +80,7 @@ class Photos:
 
 
 def content(task: Task) -> Any:  # noqa: ANN401 - a string or a picture
-    """What a task is about: its text, or its photo."""
+    """The content of a task: its text, or its photo."""
     from PIL import Image
 
     return task["text"] if "text" in task else Image.open(task["image_path"]).convert("RGB")

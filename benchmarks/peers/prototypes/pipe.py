@@ -1,4 +1,4 @@
-"""How a prototype without a queue of its own is driven: a list of tasks per line in, an answer per line out."""
+"""The driver of a prototype without a queue of its own: a list of tasks per line in, an answer per line out."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def dead() -> None:
 
 
 @dead.command("list")
-@click.option("--count", "limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
+@click.option("--count", "limit", type=click.IntRange(1), default=20, show_default=True, help="The number to show.")
 @click.option("--after", type=entry_id, default=FIRST, metavar="ID", help="Go on after this entry.")
 @REASON
 @JSON

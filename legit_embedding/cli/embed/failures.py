@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 EXAMPLES = 3
-"""How many failures of each code are shown."""
+"""The number of failures shown per code."""
 
 LEFT_OUT = "left_out"
 """Stands in for a code where no task was sent."""

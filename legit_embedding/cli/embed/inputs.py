@@ -1,4 +1,4 @@
-"""What ``embed`` is to embed: tasks and ids in order, and a digest by which a later call knows them again."""
+"""The inputs of ``embed``: tasks and ids in order, and a digest by which a later call knows them again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Inputs:
 
     path: Path
     by: By | None
-    """How a task carries an image of a folder; None for a file."""
+    """The way in which a task carries an image of a folder; None for a file."""
     max_bytes: int
     """Larger images are left out."""
     count: int

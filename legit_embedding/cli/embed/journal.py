@@ -1,4 +1,4 @@
-"""What a run of ``embed`` has received so far, on disk: a killed run goes on from it."""
+"""The answers that a run of ``embed`` has received so far, on disk: a killed run goes on from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FAILED = 255
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What makes two calls the same run."""
+    """The identity of a run: two calls with the same are one."""
 
     source: str
     contents: str

@@ -48,7 +48,7 @@ OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.Choice(["none", "base64", "floats"]),
     default="floats",
     show_default=True,
-    help="How to print a vector.",
+    help="The form in which vectors are printed.",
 )
 @click.option("--npy", type=OUTPUT_FILE, help="Write the vectors to this .npy file, and NAME.ids.jsonl beside it.")
 @click.option("--parquet", type=OUTPUT_FILE, help="Write the results to this Parquet file.")

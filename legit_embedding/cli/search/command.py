@@ -31,7 +31,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--model", help="The model.  [default: that of the file]")
 @click.option("--prompt-name", help="The model's prompt for the text, such as query.")
 @click.option("--dimensions", type=click.IntRange(1), help="The length of the file's vectors, if it was cut.")
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="How many to show.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="The number to show.")
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to wait for the worker."
 )

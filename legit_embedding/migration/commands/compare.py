@@ -45,9 +45,9 @@ FILE = ".jsonl"
     metavar="SHARE",
     help="RIGHT holds the copies of this share of LEFT; only those count.",
 )
-@click.option("--since", type=age, metavar="AGE", help="What only one side has, and wrote longer ago, is not missing.")
+@click.option("--since", type=age, metavar="AGE", help="A result of one side only, written longer ago, is not missing.")
 @click.option(
-    "--grace", type=age, metavar="AGE", help="What only one side has, and wrote within this time, is not missing yet."
+    "--grace", type=age, metavar="AGE", help="A result of one side only, written within this time, is not missing yet."
 )
 @click.option("--png", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Draw the cosines here.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of tables.")

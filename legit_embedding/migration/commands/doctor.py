@@ -27,7 +27,7 @@ STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @click.command("doctor")
-@click.option("--longest-task", type=age, metavar="AGE", help="How long the longest task takes, as 90s or 10min.")
+@click.option("--longest-task", type=age, metavar="AGE", help="The duration of the longest task, as 90s or 10min.")
 @click.option("--load-models", is_flag=True, help="Load every model once, on the CPU: slow, but says whether it works.")
 @click.option(
     "--timeout", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds for workers to answer."

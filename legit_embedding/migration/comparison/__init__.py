@@ -1,1 +1,1 @@
-"""Whether two sets of results agree: read, spilt to disk by task id, paired, measured, judged."""
+"""Comparison of two sets of results: read, spilt to disk by task id, paired, measured, judged."""

@@ -1,4 +1,4 @@
-"""How cosines are spread, in constant memory."""
+"""The distribution of cosines, in constant memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Distances:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of pairs."""
         return int(self._counts.sum())
 
     @property

@@ -32,11 +32,11 @@ class Expected:
     right_is_subset: bool = False
 
     def on_right(self, record: Record) -> bool:
-        """Whether the right side should have had this one of the left."""
+        """True if the right side should have had this one of the left."""
         return not self.right_is_subset and self._in_time(record)
 
     def on_left(self, record: Record) -> bool:
-        """Whether the left side should have had this one of the right."""
+        """True if the left side should have had this one of the right."""
         return self._in_time(record)
 
     def _in_time(self, record: Record) -> bool:

@@ -22,10 +22,10 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Its name in the output."""
 
     def size(self) -> int:
-        """How much there is to read, in steps of `records`."""
+        """The amount to read, in steps of `records`."""
 
     def records(self, advance: Callable[[int], None]) -> Iterator[Record]:
         """Read it from the start; `advance` is told of the steps."""
@@ -33,13 +33,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamSource:
-    """What a result stream holds when the reading begins; steps are entries."""
+    """The contents of a result stream when the reading begins; steps are entries."""
 
     client: redis.Redis
     name: str
 
     def size(self) -> int:
-        """How many entries there are."""
+        """The number of entries."""
         return int(self.client.xlen(self.name))
 
     def records(self, advance: Callable[[int], None]) -> Iterator[Record]:
@@ -61,11 +61,11 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Its name in the output."""
         return str(self.path)
 
     def size(self) -> int:
-        """How long the file is."""
+        """The length of the file, in bytes."""
         return self.path.stat().st_size
 
     def records(self, advance: Callable[[int], None]) -> Iterator[Record]:

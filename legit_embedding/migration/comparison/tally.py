@@ -1,4 +1,4 @@
-"""What a comparison has found."""
+"""The findings of a comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pair:
 
 @dataclass(slots=True)
 class Side:
-    """What there is on one side."""
+    """The records of one side."""
 
     name: str
     results: int = 0

@@ -1,4 +1,4 @@
-"""Whether the two sides agree well enough."""
+"""The verdict on whether the two sides agree well enough."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def problems(tally: Tally, min_cosine: float) -> list[str]:
-    """What stands against it; nothing where they agree."""
+    """The reasons against it; none where they agree."""
     found = [*_missing(tally.left), *_missing(tally.right)]
     if not tally.distances.count:
         found.append("no task has a vector on both sides")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WAITING = 256
 """Copies that may wait for the thread; further ones are dropped."""
 FLUSH_S = 2.0
-"""How long a process that ends waits for its last copies."""
+"""The time that a process that ends waits for its last copies."""
 TURN_S = 0.1
 
 _logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BACKLOG = 1000
 """Nothing is sent while more than this waits in the queue: nothing may pile up for a worker that is away."""
 LOOK_S = 1.0
-"""How often the queue's length is looked at."""
+"""The interval between looks at the queue's length."""
 CONNECT_S = 2.0
 
 

@@ -47,7 +47,7 @@ class Rule(_Part):
         return Scope(self.app, self.model)
 
     def takes(self, subject: Subject) -> bool:
-        """Whether the rule is about this task."""
+        """True if the rule is about this task."""
         return self.app in {None, subject.app} and self.model in {None, subject.model}
 
     def weight(self) -> int:
@@ -63,7 +63,7 @@ class Shadow(_Part):
 
 
 class Plan(_Part):
-    """How much goes to the new worker. The default sends it nothing."""
+    """The shares that go to the new worker. The default sends it nothing."""
 
     share: Percent = 0
     rules: tuple[Rule, ...] = ()
@@ -93,11 +93,11 @@ class Plan(_Part):
         return max(rules, key=Rule.weight).share if rules else self.share
 
     def moves(self, subject: Subject) -> bool:
-        """Whether this task goes to the new worker."""
+        """True if this task goes to the new worker."""
         return subject.within(self.share_of(subject))
 
     def copies(self, subject: Subject) -> bool:
-        """Whether the new worker gets a copy of this task."""
+        """True if the new worker gets a copy of this task."""
         return subject.within(self.shadow.share, "shadow")
 
     def with_share(self, share: float, scope: Scope = Scope()) -> Plan:

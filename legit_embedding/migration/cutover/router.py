@@ -66,7 +66,7 @@ class Cutover:
 
     @property
     def copier(self) -> Copier:
-        """What sends the copies."""
+        """The sender of the copies."""
         return self._copier
 
     @cached_property

@@ -29,7 +29,7 @@ def place(task_id: str, purpose: Purpose = "cutover") -> float:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a task says about itself, as far as routing cares."""
+    """The properties of a task by which it is routed."""
 
     task_id: str
     app: str | None = None
@@ -46,7 +46,7 @@ class Subject:
         return cls(_text(fields, "task_id") or _canonical(argument), _text(fields, "app"), _text(fields, "model"))
 
     def within(self, share: float, purpose: Purpose = "cutover") -> bool:
-        """Whether this share takes the task."""
+        """True if this share takes the task."""
         return place(self.task_id, purpose) < share
 
 

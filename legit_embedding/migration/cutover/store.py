@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 KEY = "embedding:cutover"
 TTL_S = 2.0
-"""How long a producer goes by what it has read."""
+"""The time for which a producer goes by what it has read."""
 TIMEOUT_S = 0.5
-"""How long a producer waits for Redis; once in `TTL_S`, at most."""
+"""The longest that a producer waits for Redis, at most once in `TTL_S`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class LastKnown:
 
     @property
     def _patience(self) -> float:
-        """How long to wait for another thread that is reading: only where nothing is known yet."""
+        """The time to wait for another thread that is reading: only while nothing is known yet."""
         return 2 * TIMEOUT_S if self._next_read == float("-inf") else 0
 
     def _refresh(self) -> None:

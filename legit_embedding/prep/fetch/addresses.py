@@ -34,7 +34,7 @@ _TRANSLATED = ip_network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, as text, is one of the public internet's; of one IPv4 address in an IPv6 one, that one."""
+    """True if an IP address, as text, is one of the public internet's; of one IPv4 address in an IPv6 one, that one."""
     parsed = ip_address(address)
     embedded = _embedded(parsed) if isinstance(parsed, IPv6Address) else None
     return _is_public(parsed if embedded is None else embedded)

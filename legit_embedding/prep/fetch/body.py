@@ -19,7 +19,7 @@ _STEP = 256 * 1024
 _MOST_MEMBERS = 10_000
 _COMPRESSIONS = frozenset({b"gzip", b"x-gzip", b"deflate"})
 _NO_COMPRESSION = frozenset({b"", b"identity", b"none", b"binary", b"aws-chunked", b"utf-8", b"utf8", b"7bit", b"8bit"})
-"""What servers write there although it says nothing of the bytes that they send."""
+"""Values that servers write there although they say nothing of the bytes that they send."""
 
 
 def read_body(response: httpcore.Response, limit: int) -> bytes:
@@ -79,11 +79,11 @@ class _Members:
 
     @property
     def whole(self) -> bool:
-        """Whether the data may end here."""
+        """True if the data may end here."""
         return 0 < self._begun == self._finished
 
     def inflated(self, chunk: bytes) -> Iterator[bytes]:
-        """What comes out of one more chunk."""
+        """The bytes that come out of one more chunk."""
         rest, self._unread = self._unread + chunk, b""
         while rest:
             if self._begun == self._finished:

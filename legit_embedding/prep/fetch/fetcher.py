@@ -147,7 +147,7 @@ def _header(response: httpcore.Response, name: bytes) -> str:
 
 
 def _ends_cleanly(response: httpcore.Response) -> bool:
-    """Whether the connection may serve another request, now that the body has been read.
+    """True if the connection may serve another request, now that the body has been read.
 
     httpcore keeps a connection on which more has come than the answer, and takes the rest for the next answer. Where
     its internals do not tell, the connection is not used again.
@@ -174,7 +174,7 @@ def _bad_status(url: httpx.URL, status: int) -> TaskError:
 
 
 def _may_change(error: Exception) -> bool:
-    """Whether a failure of the network may be over at the next attempt."""
+    """True if a failure of the network may be over at the next attempt."""
     reason = error.__cause__ or error.__context__  # httpcore clears the cause on the way
     if isinstance(reason, gaierror):
         return reason.errno == EAI_AGAIN

@@ -120,7 +120,7 @@ class DeadlineStream(httpcore.NetworkStream):
         return DeadlineStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
-        """What the connection knows about itself."""
+        """The connection's extra information."""
         return self._stream.get_extra_info(info)
 
     def close(self) -> None:

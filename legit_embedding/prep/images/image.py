@@ -21,7 +21,7 @@ ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 SAFE_SCALE = 2.0
-"""How much an image has to shrink for the fast resize. Its weights have 16 bits, Pillow's have 32, so a value between
+"""The least shrinking for the fast resize. Its weights have 16 bits, Pillow's have 32, so a value between
 its two passes can be one off; the less an image shrinks, the more such a value weighs in the second pass."""
 
 _RESIZE = {

@@ -59,7 +59,7 @@ def frame_size(data: bytes) -> tuple[int, int] | None:
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether the work that a JPEG makes is bounded by its size: few segments, no filling between them, few scans."""
+    """True if the work that a JPEG makes is bounded by its size: few segments, no filling between them, few scans."""
     at, frames = len(_START), 0
     for _ in range(MOST_SEGMENTS):
         head = data[at : at + 4]

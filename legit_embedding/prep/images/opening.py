@@ -45,7 +45,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _range(values: np.ndarray, *, whole: bool, sixteen: bool) -> tuple[float, float]:
-    """What is black and what is white: the range of the type where that is plain, else that of the values."""
+    """The values of black and white: the range of the type where that is plain, else that of the values."""
     least, most = float(values.min()), float(values.max())
     if least >= 0:
         if sixteen:

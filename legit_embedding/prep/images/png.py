@@ -42,7 +42,7 @@ def pixels_only(data: bytes) -> bytes | None:
 
 
 def _is_sound(chunk: memoryview, length: int) -> bool:
-    """Whether a chunk is there as a whole, with its right checksum; else it goes to the decoder as it is."""
+    """True if a chunk is there as a whole, with its right checksum; else it goes to the decoder as it is."""
     body = chunk[4 : _HEAD.size + length]
     return len(chunk) == _HEAD.size + length + _CRC and zlib.crc32(body) == int.from_bytes(chunk[-_CRC:])
 

@@ -26,7 +26,7 @@ _SMALL_SHARE = 4
 
 
 def tolerated_rows(height: int) -> int:
-    """How many rows may be missing: a twentieth, or one row of blocks, but never above a quarter of a small image."""
+    """The most rows that may be missing: a twentieth, or one row of blocks, at most a quarter of a small image."""
     return max(height // _SHARE, min(_BLOCK, height // _SMALL_SHARE))
 
 

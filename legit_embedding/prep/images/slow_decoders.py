@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PROCESSES = 4
 _WAIT_S = 1.0
-"""How long a thread waits for a free process before the image is tried again later."""
+"""The time that a thread waits for a free process before the image is tried again later."""
 _START_S = 30.0
 
 
@@ -51,7 +51,7 @@ class SlowDecoders:
             return self._decoded(data, max_pixels)
 
     def are_busy(self) -> bool:
-        """Whether every process is decoding."""
+        """True if every process is decoding."""
         if not self._places.acquire(blocking=False):
             return True
         self._places.release()

@@ -83,7 +83,7 @@ class EmbeddingsBody(_Body):
         None, description="One or more texts, or token ids of the model; with modality image one or more images."
     )
     messages: list[Message] | None = Field(None, description="Instead of input: one image, or one text.")
-    modality: Literal["text", "image"] = Field("text", description="What the strings of input are.")
+    modality: Literal["text", "image"] = Field("text", description="The kind of the strings of input.")
     encoding_format: Literal["float", "base64"] = Field("float", description="base64 of little-endian float32.")
 
     def items(self) -> list[Item]:

@@ -8,7 +8,7 @@ from legit_embedding.sources.http.problems import unavailable
 
 
 class Allowance:
-    """What may be held in items and bytes. Thread-safe."""
+    """The allowance of items and bytes that may be held. Thread-safe."""
 
     def __init__(self, items: int, size: int) -> None:
         self._most = (items, size)

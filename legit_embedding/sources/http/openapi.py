@@ -135,7 +135,7 @@ def _embedding(summary: str, body: str, answer: dict[str, Any], error: dict[str,
     priority = {
         "name": PRIORITY_HEADER,
         "in": "header",
-        "description": "Whether the items go before those of streams and queues; they do by default.",
+        "description": "Interactive items go before those of streams and queues; they do by default.",
         "schema": {"enum": list(get_args(Priority)), "default": "interactive"},
     }
     return _looking(summary, answer, dict.fromkeys(_ERRORS, error)) | {

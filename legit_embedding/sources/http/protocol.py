@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 HEAD_S = 10.0
-"""How long a client may take to send a request's head, in seconds; a new connection has to begin within it."""
+"""The longest that a client may take to send a request's head, in seconds; a new connection has to begin within it."""
 HEAD_BYTES = 64 * 1024
 """The largest head, in bytes, checked after each read of the socket: one more read may be buffered."""
 

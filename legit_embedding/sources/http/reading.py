@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from legit_embedding.sources.http.holding import Hold
 
 LINGER_S = 2.0
-"""How long the rest of a refused body is read and dropped, in seconds: a client that is still sending when the
+"""The time for which the rest of a refused body is read and dropped, in seconds: a client still sending when the
 connection closes doesn't see the answer."""
 
 

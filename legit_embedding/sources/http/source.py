@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75
-"""How long an idle connection is kept, in seconds: longer than the 60 s of most proxies and connection pools, so that
+"""The time for which an idle connection is kept, in seconds: longer than the 60 s of most proxies and pools, so that
 the server is not the one to close a connection that is about to be used."""
 BACKLOG = 2048
 TURN_S = 5.0
-"""How long a stop waits for a turn of the event loop, in seconds."""
+"""The time that a stop waits for a turn of the event loop, in seconds."""
 FLUSH_S = 2
-"""How long a stop waits for answers on their way to clients, in seconds."""
+"""The time that a stop waits for answers on their way to clients, in seconds."""
 
 
 class HttpSource:

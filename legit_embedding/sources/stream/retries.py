@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _TOGETHER = {1: 1, 2: 8, 3: 64}
-"""How many entries are retried together, by the tries left to them; with more left, as many as there is room for."""
+"""The number of entries retried together, by the tries left to them; with more left, as many as there is room for."""
 
 
 class Retries:

@@ -72,7 +72,7 @@ class EntryCaller:
 
 
 LAST_READ_S = 2.0
-"""How long a shutdown waits for entries that Redis is sending, in seconds."""
+"""The time that a shutdown waits for entries that Redis is sending, in seconds."""
 _STEADY_S = 1.0
 """The duration of a session, in seconds, after which the previous outage counts as over."""
 

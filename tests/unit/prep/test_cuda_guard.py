@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from legit_embedding.errors import CudaForbiddenError
-from legit_embedding.prep.cuda_guard import cpu_only, guard_thread, is_guarded
+from legit_embedding.prep.cuda_guard import cpu_only, is_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +47,8 @@ TOUCHES = {
 @pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES)
 def test_a_guarded_thread_is_stopped_where_it_touches_cuda(touch: Callable[[], object]) -> None:
     def guarded() -> None:
-        guard_thread()
-        touch()
+        with cpu_only():
+            touch()
 
     error = in_thread(guarded)
     assert isinstance(error, CudaForbiddenError)
@@ -86,10 +86,10 @@ def test_blocks_nest_and_end_with_an_error() -> None:
     torch.cuda.device_count()
 
 
-def test_a_thread_may_be_guarded_twice_and_end() -> None:
+def test_a_thread_may_end_guarded() -> None:
     def guarded() -> None:
-        guard_thread()
-        guard_thread()
+        guard = cpu_only()
+        guard.__enter__()
         with cpu_only():
             pass
         assert is_guarded()
