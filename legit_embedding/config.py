@@ -260,10 +260,10 @@ class Settings(BaseSettings):
     models: dict[str, ModelConfig] = Field(default_factory=_default_models)
     """The models by name; without any of your own `eva02-l-14` for images and `minilm` for texts, of which single keys
     may be changed."""
-    remote: RemoteConfig = RemoteConfig()
-    """How remote models are reached."""
     fetch: FetchConfig = FetchConfig()
     """What may be downloaded and decoded."""
+    remote: RemoteConfig = RemoteConfig()
+    """How remote models are reached."""
     image_roots: tuple[Path, ...] = ()
     """The folders below which an `image_path` may point; empty to refuse all of them."""
     handoff_dir: Path = Path("/dev/shm/legit_embedding")  # noqa: S108 - the contract's hand-off directory
