@@ -196,13 +196,16 @@ _READ: dict[str, Callable[[str], float | int | None]] = {
 }
 
 
+_SETTERS = {"weight": "set_weight", "linger_ms": "set_linger", "max_batch": "set_max_batch"}
+
+
 def _apply(front: Front, model: str, changes: Mapping[str, Any]) -> None:
     """Make the changes, or none of them.
 
     Raises:
         _RefusedError: the model is remote, and a share of the device is asked for.
     """
-    setters = {field: getattr(front, f"set_{field}", None) for field in changes}
+    setters = {field: getattr(front, _SETTERS[field], None) for field in changes}
     if None in setters.values():
         message = f"weight: {model} is a remote model and has no share of the device"
         raise _RefusedError(message)
