@@ -275,7 +275,8 @@ def test_the_log_is_json_and_holds_no_secret(healthy):
         lambda: [each for each in lines() if each.get("task_id") == "poisoned" and each["level"] == "ERROR"], 10, "it"
     )
     assert (error["model"], error["code"]) == ("faulty", "model_failed")
-    assert any(each.get("task_id") == "signed" and each["level"] == "INFO" for each in lines())
+    # The first of its code in a minute is a warning, so that it is seen at Celery's default level.
+    assert any(each.get("task_id") == "signed" and each["level"] in {"INFO", "WARNING"} for each in lines())
     assert any(each["message"].startswith("A batch of") and each["level"] == "DEBUG" for each in lines())
     assert "a-signature" not in healthy.worker.log
     assert "a-password" not in healthy.worker.log
