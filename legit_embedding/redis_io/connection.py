@@ -47,7 +47,11 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Arguments already encoded in the Redis protocol, for large batches; allowed only as a command's last argument."""
+    """Arguments already encoded in the Redis protocol, for large batches; allowed only as a command's last argument.
+
+    Encoding a result as a whole costs 13 us of processor time; redis-py's script call, argument by argument, 34 us
+    (`benchmarks.commits`, 2.6 times in the median of three runs).
+    """
 
     count: int
     chunks: Sequence[bytes]

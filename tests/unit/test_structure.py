@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -96,3 +97,13 @@ def test_no_circle() -> None:
 
     circles = {found for module in sorted(imports()) if (found := circle(module, ()))}
     assert circles == set()
+
+
+def test_the_architecture_shows_the_floors() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \| .+ \| (\d+) \| .*\|$", page, re.MULTILINE)
+    shown: dict[int, set[str]] = {}
+    for packages, floor in rows:
+        shown.setdefault(int(floor), set()).update(re.findall(r"`(\w+)(?:\.py|/)`", packages))
+    # `models.config` is a part of a package that stands higher.
+    assert shown == {number: rooms - {"models.config"} for number, rooms in enumerate(FLOORS)}
