@@ -119,9 +119,10 @@ def test_nothing_to_compare_is_a_problem():
     assert problems(compared([], []), 0.999) == ["no task has a vector on both sides"]
 
 
-def test_the_files_go_away():
+def test_the_file_goes_away(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Spill() as spill:
         spill.fill([good("a")])
-        folder = spill._path(0).parent
-        assert folder.exists()
+        [folder] = tmp_path.iterdir()
+        assert list(folder.iterdir())
     assert not folder.exists()
