@@ -79,7 +79,7 @@ class Case:
     bare: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
-    """Processor milliseconds an item, by part of the worker."""
+    """Processor milliseconds per item, by part of the worker."""
 
     @property
     def items(self) -> int:

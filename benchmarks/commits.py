@@ -51,11 +51,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Server("valkey", Path(folder)) as server:
         packed, plain = asyncio.run(_measured(server.url))
     rows = [
-        {"way": name, "results/s": 1e6 / wall, "us of wall a result": wall, "us of CPU a result": spent}
+        {"way": name, "results/s": 1e6 / wall, "us of wall per result": wall, "us of CPU per result": spent}
         for name, (wall, spent) in (("Link and Packed", packed), ("redis-py's script", plain))
     ]
     summary = {"wall, redis-py over ours": plain[0] / packed[0], "CPU, redis-py over ours": plain[1] / packed[1]}
-    show(f"{ANSWERS} results a call", rows, summary, options.json)
+    show(f"{ANSWERS} results per call", rows, summary, options.json)
 
 
 async def _measured(url: str) -> list[tuple[float, float]]:

@@ -2,7 +2,7 @@
 
 Each side drains a queue that was filled before, so that the producer's speed does not matter; the sides take turns.
 Each has as many threads for the maths as suit it best: the old fleet's processes one each, since there are more of them
-than cores, and the new worker one a core.
+than cores, and the new worker one per core.
 CPU and memory are those of the worker processes. A round trip is counted where the server reads from a socket, less
 the benchmark's own; a pipeline of more than 16 kB is several reads, so the new worker's figure is an upper bound.
 

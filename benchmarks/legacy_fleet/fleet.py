@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Fleet:
-    """Prep workers and one embed worker a model, each a process; as a context manager it leaves none behind.
+    """Prep workers and one embed worker per model, each a process; as a context manager it leaves none behind.
 
     Args:
         redis_url: where its queues and its streams are.

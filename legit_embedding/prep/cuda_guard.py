@@ -1,10 +1,10 @@
 """Law 1: prep never touches CUDA.
 
 A guarded thread that does gets a `CudaForbiddenError` at the line that did it. Two nets are needed. What in
-``torch.cuda`` leads to the driver is wrapped, once a process, and refuses guarded threads. But once the device loop's
+``torch.cuda`` leads to the driver is wrapped, once per process, and refuses guarded threads. But once the device loop's
 thread has initialised CUDA, tensors no longer pass through any of that: so a guarded thread also looks at every torch
 function it calls, for a CUDA device among the arguments, for pinned memory, and for a CUDA tensor that comes out. That
-costs it about two microseconds a call, and the other threads nothing.
+costs it about two microseconds per call, and the other threads nothing.
 
 What is not seen: CUDA used behind torch's back by another library, most of ``torch._C``, and a bare ``torch.Stream`` or
 ``torch.Generator``.
