@@ -24,13 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PRETRAINED = "DEMO_PRETRAINED"
 """Weights for the two-tower model instead of random ones: a tag of open_clip, or the path of a file."""
 RANDOM = "random:0"
+SMALL, TRAINED = "ViT-S-32-alt", "ViT-B-32"
+"""The architecture for random weights, which take the time and mean nothing, and the one for trained ones."""
 SETTINGS = """\
 image_roots = [{photos}]
 
 [models.clip]
 kinds = ["image", "text"]
 backend = "open_clip"
-name = "ViT-B-32"
+name = "{architecture}"
 pretrained = {pretrained}
 default = ["image"]
 
@@ -71,9 +73,9 @@ def redis_address(folder: Path) -> Iterator[str]:
 def write_settings(folder: Path, photos: Path, tasks: str = "embedding_tasks") -> Path:
     """Write the settings file of the demo's models; `photos` is where images may be read from."""
     path = folder / "legit.toml"
-    path.write_text(
-        SETTINGS.format(photos=json.dumps(str(photos)), pretrained=json.dumps(weights()), tasks=tasks), encoding="utf-8"
-    )
+    architecture = SMALL if weights() == RANDOM else TRAINED
+    values = {"photos": json.dumps(str(photos)), "pretrained": json.dumps(weights())}
+    path.write_text(SETTINGS.format(architecture=architecture, tasks=tasks, **values), encoding="utf-8")
     return path
 
 
