@@ -98,6 +98,7 @@ class Completions:
     @staticmethod
     def _vectors(flight: Flight) -> Vectors | BaseException:
         try:
-            return Vectors(flight.pending.wait(), len(flight.batch.deliveries), flight.queue.backend.dim)
+            batch = flight.batch
+            return Vectors(flight.pending.wait(), len(batch.distinct), flight.queue.backend.dim).spread(batch.rows)
         except BaseException as error:  # noqa: BLE001 - the loop decides
             return error

@@ -27,6 +27,8 @@ class Delivery(ABC):
     prepared: Prepared
     interactive: bool = False
     """True if somebody waits for the item: it goes before bulk items of its model."""
+    content: bytes = b""
+    """Digest of the prepared item; items of one batch with the same digest are computed once. Empty if unknown."""
     deadline: float | None
     """Unix time in seconds after which the item is answered with ``expired``; checked when a batch is packed."""
     queued_at: float

@@ -193,7 +193,7 @@ class Loop:
 
     def _try_launch(self, queue: ModelQueue, batch: Batch) -> Pending | BaseException:
         try:
-            arrays = [delivery.prepared.array for delivery in batch.deliveries]
+            arrays = [delivery.prepared.array for delivery in batch.distinct]
             return launch(self._device, queue.backend, queue.forward, arrays)
         except Exception as error:  # noqa: BLE001 - a failing batch must not affect others
             return error

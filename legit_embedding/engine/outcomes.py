@@ -11,7 +11,8 @@ import numpy as np
 from legit_embedding.errors import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -38,6 +39,12 @@ class Vectors:
             raise ValueError(message)
         self.rows = rows
         self.finite: list[bool] = np.logical_and.reduce(np.isfinite(rows), axis=1).tolist()
+
+    def spread(self, rows: Sequence[int]) -> Self:
+        """Repeat vectors that several items share: `rows` has the row of each item."""
+        if len(rows) > len(self.rows):
+            self.rows, self.finite = self.rows[rows], [self.finite[row] for row in rows]
+        return self
 
 
 class Outcomes:

@@ -63,6 +63,7 @@ class Job(Delivery):
         "_sink",
         "address",
         "attempts",
+        "content",
         "dimensions",
         "encoding",
         "held_up",
@@ -94,6 +95,7 @@ class Job(Delivery):
         self.origin = origin
         self.model = UNKNOWN
         self.attempts = 0
+        self.content = b""
         self.prep_s = 0.0
         self.work = None
         self.trace = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ logger = get_logger(__name__)
 
 RETRY_DELAYS_S = (0.5, 2.0)
 """Waits before the second and the third attempt at a transient error, in seconds."""
+_DIGEST_BYTES = 16
 LOOK_AGAIN_S = 0.5
 """Pause before a job that waits for a decoder is checked again, in seconds."""
 
@@ -132,6 +134,7 @@ class Preparation:
     def _pass_on(self, job: Job, elapsed: float) -> None:
         job.prep_s += elapsed
         try:
+            job.content = blake2b(np.ascontiguousarray(job.prepared.array).data, digest_size=_DIGEST_BYTES).digest()
             self._processor.submit(job)
         except Exception as error:  # noqa: BLE001
             job.crashed("handing the item to the processor", error)

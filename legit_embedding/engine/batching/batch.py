@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Batch:
     """Items of one model, from the time they leave its accumulator until they are answered or given back.
 
+    Items with the same content have one row in the input and share its vector; the costs are those of the rows.
+
     Args:
         model: the model's name in the registry.
         kind: the model's input kind, which decides how cost is counted.
@@ -29,21 +31,31 @@ class Batch:
         "attempts",
         "cost",
         "deliveries",
+        "distinct",
         "kind",
         "lone_failures",
         "memory_failed_at",
         "model",
         "not_before",
+        "rows",
         "sound",
         "split",
         "useful",
     )
 
     def __init__(self, model: str, kind: Kind, deliveries: Sequence[Delivery], split_from: Batch | None = None) -> None:
-        costs = [delivery.prepared.cost for delivery in deliveries]
+        first: dict[bytes | int, Delivery] = {}
+        for delivery in deliveries:
+            first.setdefault(delivery.content or id(delivery), delivery)
+        places = {key: row for row, key in enumerate(first)}
         self.model = model
         self.kind: Kind = kind
         self.deliveries = deliveries
+        self.distinct = list(first.values())
+        """The items that are computed: the first of each content."""
+        self.rows = [places[delivery.content or id(delivery)] for delivery in deliveries]
+        """The row of each delivery's vector."""
+        costs = [delivery.prepared.cost for delivery in self.distinct]
         self.useful = sum(costs)
         self.cost = padded_cost(kind, costs)
         self.split = split_from is not None

@@ -26,7 +26,7 @@ LIMIT_S: Final = 20.0
 class Item(Delivery):
     """Counts its callbacks and keeps what they brought."""
 
-    __slots__ = ("__weakref__", "interactive", "number", "on_settled", "outcome", "settled", "times")
+    __slots__ = ("__weakref__", "content", "interactive", "number", "on_settled", "outcome", "settled", "times")
 
     def __init__(
         self, number: int, model: str = "images", length: int | None = None, deadline: float | None = None
@@ -37,6 +37,7 @@ class Item(Delivery):
         self.deadline = deadline
         self.cancelled: ErrorCode | None = None
         self.interactive = False
+        self.content = b""
         self.number = number
         self.settled = 0
         self.outcome: NDArray[np.float32] | TaskError | str | None = None
