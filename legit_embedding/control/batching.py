@@ -91,6 +91,8 @@ def _model(model: ModelStats) -> dict[str, Any]:
         "batch_fill": round(model.batches_seen.fill.mean, 3),
         "padding_waste": round(model.padding_waste, 3),
         "device_share": round(model.share, 3),
+        "cache_hits": model.cache_hits,
+        "cache_misses": model.cache_misses,
         "weight": model.weight,
         "linger_ms": model.linger_ms,
         "max_batch": model.max_batch or AUTO,

@@ -103,6 +103,9 @@ class ModelStats:
     """Sum of the items' own costs over all batches."""
     padded_cost: int
     """Total cost of these batches, padding included."""
+    cache_hits: int = 0
+    """Items that were answered from the content cache; they are in none of the other counts."""
+    cache_misses: int = 0
     remote: RemoteStats | None = None
     """None for a model that is computed here."""
 

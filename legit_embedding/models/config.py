@@ -22,7 +22,9 @@ _Seconds = Annotated[float, Field(gt=0)]
 REMOTE_BACKENDS = frozenset({"http", "openai", "ollama"})
 """Backends whose models are computed elsewhere."""
 _OF_REMOTE = frozenset({"base_url", "token", "token_file", "timeout_s", "health_timeout_s", "max_requests"})
-_OF_LOCAL = frozenset({"pretrained", "revision", "weight", "max_tokens", "overflow", "truncate", "pooling", "options"})
+_OF_LOCAL = frozenset(
+    {"pretrained", "revision", "weight", "max_tokens", "overflow", "truncate", "pooling", "cache_s", "options"}
+)
 
 
 class ModelConfig(BaseModel):
@@ -77,6 +79,8 @@ class ModelConfig(BaseModel):
     """The lengths to which the model's vectors may be cut."""
     encoding: Encoding = "base64_fp32"
     """The form of vectors in results: floats of 32 or 16 bits, int8 with a scale, or sign bits."""
+    cache_s: Annotated[int, Field(ge=0)] = 0
+    """The time for which a vector is kept in Redis for items with the same content, in seconds; 0 to keep none."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword settings of a backend that is given as `package.module:Class`."""
     base_url: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from legit_embedding.encoding import encode_finite
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from legit_embedding.config import Kind
+    from legit_embedding.encoding import Encoded
     from legit_embedding.models.tower import Tower
     from legit_embedding.pipeline.caller import Caller, HandedOver, Sink, Trace
     from legit_embedding.wire.result import Origin, Written
@@ -63,6 +65,7 @@ class Job(Delivery):
         "_sink",
         "address",
         "attempts",
+        "cache_key",
         "content",
         "dimensions",
         "encoding",
@@ -95,6 +98,7 @@ class Job(Delivery):
         self.origin = origin
         self.model = UNKNOWN
         self.attempts = 0
+        self.cache_key = ""
         self.content = b""
         self.prep_s = 0.0
         self.work = None
@@ -134,6 +138,11 @@ class Job(Delivery):
         """
         if self.deadline is not None and time.time() > self.deadline:
             raise TaskError("expired", "deadline: the task reached the worker, or the device, after its deadline")
+
+    def remembered(self, dim: int, encoded: Encoded) -> None:
+        """Pass on, as the answer, an encoded vector that the content cache has kept."""
+        outcome = self._cancelled() or replace(self._embedded(dim, encoded), cached=True, cache_key="")
+        self._answer(Result(self.address, self.origin, outcome, Timings(prep_ms=_ms(self.prep_s))))
 
     def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:
         """Encode the vector and pass the answer on to the sink."""
@@ -188,24 +197,34 @@ class Job(Delivery):
     def _outcome(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> Embedded | TaskError:
         if self.trace is not None:
             self.trace.computed(self.prep_s, queue_s, compute_s)
-        if self.cancelled is not None:
-            return TaskError(self.cancelled, "the task was revoked while it was on the device")
+        if (cancelled := self._cancelled()) is not None:
+            return cancelled
         if self.dimensions is not None:
             vector = shortened(vector, self.dimensions, normalize=self.tower.config.normalize)
         try:
             encoded = encode_finite(vector, self.encoding)
         except ValueError as error:
             return TaskError("non_finite", f"encoding: the vector does not fit {self.encoding}: {error}")
+        return self._embedded(len(vector), encoded)
+
+    def _cancelled(self) -> TaskError | None:
+        if self.cancelled is None:
+            return None
+        return TaskError(self.cancelled, "the task was revoked while it was on the device")
+
+    def _embedded(self, dim: int, encoded: Encoded) -> Embedded:
         return Embedded(
             kind=self.kind,
             model=self.tower.model,
-            dim=len(vector),
+            dim=dim,
             encoding=self.encoding,
             embedding=encoded.text,
             truncated=self.prepared.truncated,
             repaired=self.prepared.repaired,
             revision=self.tower.revision,
             scale=encoded.scale,
+            cache_key=self.cache_key,
+            cache_s=self.tower.config.cache_s,
             windows=len(self.prepared.windows),
         )
 

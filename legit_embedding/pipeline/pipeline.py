@@ -91,7 +91,7 @@ class Pipeline:
         if redis:
             self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
         given = handoffs if prep_only else None
-        self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal)
+        self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal, redis=redis)
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         most = settings.engine.max_in_flight
         self._accounts = Accounts(self.registry.queues(), handoffs, self._parking, most, on_room=self._room_for_sources)

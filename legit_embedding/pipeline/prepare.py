@@ -134,7 +134,7 @@ class Preparation:
     def _pass_on(self, job: Job, elapsed: float) -> None:
         job.prep_s += elapsed
         try:
-            job.content = blake2b(np.ascontiguousarray(job.prepared.array).data, digest_size=_DIGEST_BYTES).digest()
+            job.content = _digest(job.prepared)
             self._processor.submit(job)
         except Exception as error:  # noqa: BLE001
             job.crashed("handing the item to the processor", error)
@@ -173,6 +173,13 @@ class Preparation:
             self._retry(job.model, job, RETRY_DELAYS_S[job.attempts - 1])
         else:
             job.failed(error)
+
+
+def _digest(prepared: Prepared) -> bytes:
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    for part in prepared.windows or (prepared,):
+        digest.update(np.ascontiguousarray(part.array).data)
+    return digest.digest()
 
 
 def _from_ids(work: TokenIds, recipe: Recipe) -> Prepared:

@@ -21,8 +21,12 @@ def make_processor(
     handoffs: HandOffDirectory | None,
     on_room: Callable[[], None],
     on_fatal: Callable[[BaseException], None] | None,
+    *,
+    redis: bool = True,
 ) -> Processor:
     """Make what embeds the prepared items: the device's part, that of the remote models, or both.
+
+    Where a model has ``cache_s``, the content cache stands in front.
 
     Args:
         settings: the process's settings.
@@ -30,10 +34,26 @@ def make_processor(
         handoffs: where a prep-only worker leaves tensors; None for a worker that embeds them.
         on_room: called when a model that was full has room again.
         on_fatal: called once when the device has failed permanently, or a processor's thread has ended.
+        redis: False for a pipeline without Redis, which keeps no vectors.
 
     Raises:
         ConfigError: a model's settings do not fit its backend.
     """
+    made = _both(settings, registry, handoffs, on_room, on_fatal)
+    if redis and handoffs is None and any(model.cache_s for model in settings.models.values()):
+        from legit_embedding.pipeline.cached import Cached
+
+        return Cached(made, settings.redis)
+    return made
+
+
+def _both(
+    settings: Settings,
+    registry: Registry,
+    handoffs: HandOffDirectory | None,
+    on_room: Callable[[], None],
+    on_fatal: Callable[[BaseException], None] | None,
+) -> Processor:
     from legit_embedding.pipeline.routed import Routed
     from legit_embedding.remote.processor import RemoteProcessor
 

@@ -5,7 +5,8 @@
 --   origin   "s": a stream entry, "c": a Celery task, "l": neither
 --   id       the stream entry's id, the place of the Celery task's dedupe key, or nothing
 --   stream   the place of the result stream
---   count    how many arguments follow: field, value, ...
+--   count    how many arguments follow: field, value, ...; or COUNT:PLACE:KEPT:SECONDS, where KEPT of them, after the
+--            first four, are also kept in the hash whose key has this place
 --
 -- Returns one string an entry: "+ID" written now; "=ID" settled before, written there (ID may be unknown: "=");
 -- "-TEXT" refused by the server, and nothing was changed for this entry.
@@ -26,6 +27,12 @@ local function written(reply)
     return '-' .. reply['err']
   end
   return '+' .. reply
+end
+
+local function keep(key, first, kept, seconds)
+  redis.pcall('DEL', key)
+  redis.pcall('HSET', key, unpack(ARGV, first + 4, first + 3 + kept))
+  redis.pcall('EXPIRE', key, seconds)
 end
 
 -- An entry is answered only while it is pending. It is acknowledged after its answer is written, since
@@ -65,14 +72,18 @@ end
 local at, total = 5, #ARGV
 while at <= total do
   local origin, id, stream = ARGV[at], ARGV[at + 1], KEYS[tonumber(ARGV[at + 2])]
+  local count, place, kept, seconds = string.match(ARGV[at + 3], '^(%d+):?(%d*):?(%d*):?(%d*)$')
   local first = at + 4
-  local last = at + 3 + tonumber(ARGV[at + 3])
+  local last = at + 3 + tonumber(count)
   if origin == 's' then
     replies[#replies + 1] = answer_entry(id, stream, first, last)
   elseif origin == 'c' then
     replies[#replies + 1] = answer_celery(KEYS[tonumber(id)], stream, first, last)
   else
     replies[#replies + 1] = written(add(stream, first, last))
+  end
+  if place ~= '' and string.sub(replies[#replies], 1, 1) == '+' then
+    keep(KEYS[tonumber(place)], first, tonumber(kept), seconds)
   end
   at = last + 1
 end

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from legit_embedding.redis_io.connection import Packed, Script
+from legit_embedding.wire.result import VECTOR_FIELDS, Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ class Batch:
         fields = answer.fields(worker)
         letter, origin_id = self._origin(answer.result.origin)
         self._count += 4 + 2 * len(fields)
-        head = (letter, origin_id, str(self._place(answer.stream)), str(2 * len(fields)))
+        head = (letter, origin_id, str(self._place(answer.stream)), f"{2 * len(fields)}{self._cached(answer)}")
         # Packing an answer argument by argument would take half of its processing time here.
         text = "".join([*map(_argument, head), *[f"{_name(name)}{_argument(value)}" for name, value in fields.items()]])
         if text.isascii():
@@ -66,6 +67,14 @@ class Batch:
         if origin.kind == "celery":
             return "c", str(self._place(DEDUPE_PREFIX + origin.id))
         return "l", ""
+
+    def _cached(self, answer: Answer) -> str:
+        """Which of the fields to keep in the content cache, where, and for how long; empty for none."""
+        outcome = answer.result.outcome
+        if not isinstance(outcome, Embedded) or not outcome.cache_key:
+            return ""
+        count = 2 * (len(VECTOR_FIELDS) if outcome.scale else len(VECTOR_FIELDS) - 1)
+        return f":{self._place(outcome.cache_key)}:{count}:{outcome.cache_s}"
 
     def _place(self, key: str) -> int:
         return self._places.setdefault(key, len(self._places) + 1)

@@ -121,6 +121,9 @@ class WorkerCollector(Collector):
         cost |= {(name, "padding"): each.padded_cost - each.useful_cost for name, each in engine.models.items()}
         help_ = "Images or tokens that batches computed; padding apart."
         yield self._counter("legit_batch_cost", help_, cost, "model", "part")
+        lookups = {(name, "hit"): model.cache_hits for name, model in engine.models.items()}
+        lookups |= {(name, "miss"): model.cache_misses for name, model in engine.models.items()}
+        yield self._counter("legit_cache_lookups", "Items looked up in the content cache.", lookups, "model", "outcome")
 
     def _of_remotes(self, engine: EngineStats) -> Iterator[Metric]:
         remotes = {name: model.remote for name, model in engine.models.items() if model.remote is not None}

@@ -151,5 +151,7 @@ def _model(model: ModelStats, items_per_s: float) -> dict[str, Any]:
         "batch_fill": round(model.batches_seen.fill.mean, 3),
         "padding_waste": round(model.padding_waste, 3),
         "device_share": round(model.share, 3),
+        "cache_hits": model.cache_hits,
+        "cache_misses": model.cache_misses,
         **({} if remote is None else {"requests": remote.requests, "breaker_open": remote.is_open}),
     }

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from legit_embedding.wire.task import Address
 
 
+VECTOR_FIELDS = ("kind", "model", "dim", "encoding", "embedding", "scale")
+"""The fields of a result that hold its vector, in their order: after ``task_id`` and ``status``, before all others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The message or entry that brought a task here, to be acknowledged when the task is answered."""
@@ -45,6 +49,12 @@ class Embedded:
     """Of the model, when one is pinned or known."""
     scale: str = ""
     """Of an int8 vector, as decimal text; empty where the encoding has none."""
+    cached: bool = False
+    """True if the vector came from the content cache."""
+    cache_key: str = ""
+    """The key under which Redis is to keep the vector; empty for none."""
+    cache_s: int = 0
+    """For how long, in seconds."""
     windows: int = 0
     """The number of windows of a long text that were averaged; 0 if none were."""
 
@@ -55,7 +65,7 @@ class Embedded:
         for name, value in (("scale", self.scale), ("revision", self.revision), ("windows", self.windows)):
             if value:
                 fields[name] = str(value)
-        for name, is_set in (("truncated", self.truncated), ("repaired", self.repaired)):
+        for name, is_set in (("truncated", self.truncated), ("repaired", self.repaired), ("cached", self.cached)):
             if is_set:
                 fields[name] = "1"
         return fields
