@@ -32,7 +32,7 @@ PAUSE_S = 1.0
 """The time without lookups after one has failed, in seconds: items are computed meanwhile."""
 AT_ONCE = 128
 _FIELDS = ("dim", "encoding", "embedding", "scale")
-_OF_VECTORS = {"name", "pretrained", "pooling", "normalize"}
+_OF_VECTORS = {"backend", "name", "pretrained", "pooling", "normalize", "options"}
 """The settings of a model that change the vector of a prepared item."""
 
 
@@ -103,14 +103,17 @@ class Cached:
                     break
                 jobs.append(following)
             for each, found in zip(jobs, self._look_up(jobs), strict=True):
-                self._settle(each, found)
+                try:
+                    self._settle(each, found)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it costs this item only
+                    each.crashed("looking the item up in the content cache", error)
 
     def _look_up(self, jobs: Sequence[Job]) -> Sequence[Any]:
-        for job in jobs:
-            job.cache_key = _key(job)
-        if time.monotonic() < self._resume_at:
-            return [None] * len(jobs)
         try:
+            for job in jobs:
+                job.cache_key = _key(job)
+            if time.monotonic() < self._resume_at:
+                return [None] * len(jobs)
             with self._client.pipeline(transaction=False) as pipe:
                 for job in jobs:
                     pipe.hmget(job.cache_key, *_FIELDS)
