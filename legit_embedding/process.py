@@ -115,12 +115,16 @@ def is_running() -> bool:
     return _pipeline is not None and _owner == os.getpid()
 
 
-def stop() -> None:
-    """Stop the pipeline, if there is one; unanswered tasks are given back. Idempotent."""
+def stop(within: float | None = None) -> None:
+    """Stop the pipeline, if there is one; unanswered tasks are given back. Idempotent.
+
+    Args:
+        within: as for the pipeline.
+    """
     global _pipeline, _heartbeat
     pipeline, _pipeline = _pipeline, None
     heartbeat, _heartbeat = _heartbeat, None
     if pipeline is not None and _owner == os.getpid():
-        pipeline.stop()
+        pipeline.stop(within)
         if heartbeat is not None:
             heartbeat.stop()

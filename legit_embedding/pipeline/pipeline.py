@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError
@@ -45,6 +46,8 @@ GATHER_S = 0.005
 LEAST_PREFETCH = 256
 CLOSE_S = 5.0
 """The longest that results that are being written may take when the pipeline stops, in seconds."""
+LEAST_CLOSE_S = 0.5
+"""The time that each part has to end when the pipeline has to stop soon, in seconds: some round trips to Redis."""
 
 
 class Pipeline:
@@ -257,16 +260,26 @@ class Pipeline:
             counts=counts,
         )
 
-    def stop(self) -> None:
-        """Stop all the threads. Answers that are being written get `CLOSE_S`; every other task is given back."""
+    def stop(self, within: float | None = None) -> None:
+        """Stop all the threads; tasks that are neither on the device nor being written are given back.
+
+        Args:
+            within: the seconds that all of it may take, except that each part has `LEAST_CLOSE_S`; None for `CLOSE_S`
+                each.
+        """
+        deadline = time.monotonic() + within if within is not None else None
+
+        def left() -> float:
+            return CLOSE_S if deadline is None else max(LEAST_CLOSE_S, deadline - time.monotonic())
+
         self.stop_reading()
         give_back(self.stage.take_back())
-        self.stage.close(CLOSE_S)
+        self.stage.close(left())
         give_back(self.stage.take_back())
-        self.processor.close(give_back=True, timeout=CLOSE_S)
-        self.writer.close(CLOSE_S)
+        self.processor.close(give_back=True, timeout=left())
+        self.writer.close(left())
         for source in self.sources:
-            source.close(CLOSE_S)
+            source.close(left())
         self._fetcher.close()
         DECODERS.close()
         if self._tracer is not None:

@@ -269,7 +269,7 @@ class StreamSource:
 
     async def _depart(self, group: Group) -> None:
         """Return unsettled entries at once, and leave the group unless entries are still owned."""
-        await group.give_back(self._in_flight.take_returned() | self._in_flight.take_held())
+        await group.give_back(self._retries.take_all() | self._in_flight.take_returned() | self._in_flight.take_held())
         if await group.leave():
             logger.info("the consumer %r has left the group", self._consumer)
 
