@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,8 @@ TEXTS_AT_ONCE = 32
 GATHER_S = 0.005
 """The time that a prep thread waits for more texts when they come in quick succession, in seconds."""
 LEAST_PREFETCH = 256
-CLOSE_S = 5.0
-"""The longest that results that are being written may take when the pipeline stops, in seconds."""
-LEAST_CLOSE_S = 0.5
-"""The time that each part has to end when the pipeline has to stop soon, in seconds: some round trips to Redis."""
+CLOSE_S, LEAST_CLOSE_S = 5.0, 0.5
+"""The most and the least time that each part has to end, in seconds; the least is some round trips to Redis."""
 
 
 class Pipeline:
@@ -260,17 +259,12 @@ class Pipeline:
             counts=counts,
         )
 
-    def stop(self, within: float | None = None) -> None:
-        """Stop all the threads; tasks that are neither on the device nor being written are given back.
-
-        Args:
-            within: the seconds that all of it may take, except that each part has `LEAST_CLOSE_S`; None for `CLOSE_S`
-                each.
-        """
-        deadline = time.monotonic() + within if within is not None else None
+    def stop(self, within: float = math.inf) -> None:
+        """Stop all the threads in about so many seconds; what is not on the device or in writing is given back."""
+        deadline = time.monotonic() + within
 
         def left() -> float:
-            return CLOSE_S if deadline is None else max(LEAST_CLOSE_S, deadline - time.monotonic())
+            return min(CLOSE_S, max(LEAST_CLOSE_S, deadline - time.monotonic()))
 
         self.stop_reading()
         give_back(self.stage.take_back())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import threading
 import time
@@ -43,7 +44,7 @@ COLD_STOP_S = 5.0
 """The longest that each set of threads may take to end at a cold shutdown, in seconds."""
 _DRAIN_TICK_S = 0.05
 GIVE_BACK_S = 1.0
-"""The time after `shutdown_s` in which a batch on the device may still be finished and answered, in seconds."""
+"""The last part of `shutdown_s`, in seconds: a batch on the device may still be answered, the rest is given back."""
 _BEHIND = 8
 """The number of steps that may wait for a tracing thread before the next thread is used too."""
 
@@ -159,17 +160,17 @@ class TaskPool(BasePool):
         if not self._is_cold:  # a cold stop runs in a signal handler, under any lock that the loop may hold
             self._turn_event_loop()
 
-    def _finish_in_budget(self) -> float | None:
-        """Wait for accepted tasks; returns the seconds left for ending the pipeline, None where none is unfinished."""
+    def _finish_in_budget(self) -> float:
+        """Wait for accepted tasks; returns the seconds left for ending the pipeline, infinite if none is unfinished."""
         budget_s = process.settings().shutdown_s
-        deadline = time.monotonic() + budget_s
+        deadline = time.monotonic() + budget_s - GIVE_BACK_S
         while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
             self._turn_event_loop()
             in_flight = self.pipeline.in_flight if self.pipeline is not None else 0
-            if time.monotonic() >= deadline:
-                logger.warning("%d items unfinished after shutdown_s = %g s are given back", in_flight, budget_s)
+            if in_flight and time.monotonic() >= deadline:
+                logger.warning("%d items cannot be finished in shutdown_s = %g s: given back", in_flight, budget_s)
                 return GIVE_BACK_S
-        return None
+        return math.inf
 
     def _leave_to_others(self) -> None:
         """Give up ordinary tasks that have not begun, as the ``threads`` pool does: their messages are requeued."""
