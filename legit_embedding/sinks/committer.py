@@ -20,6 +20,7 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from legit_embedding.dead_letter.bury import DeadLetter
 from legit_embedding.errors import TaskError, in_one_line
@@ -174,7 +175,10 @@ class Committer:
     async def _halves(self, link: Link, answers: Sequence[Answer], error: Exception) -> list[bytes]:
         """Split a batch that is refused as a whole, so that only the answer at fault is refused."""
         if len(answers) == 1:
-            return [REFUSED + _reason(error).encode("utf-8", "replace")]
+            # A server that closes the connection because of the size may not get to say so.
+            is_lost = isinstance(error, (RedisConnectionError, OSError))
+            said = "too large for the server, which closes the connection: " if is_lost else ""
+            return [REFUSED + f"{said}{_reason(error)}".encode("utf-8", "replace")]
         middle = len(answers) // 2
         return [*await self._replies(link, answers[:middle]), *await self._replies(link, answers[middle:])]
 

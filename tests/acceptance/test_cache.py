@@ -14,7 +14,6 @@ from tests.workers import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MODELS = {
     "kept": {

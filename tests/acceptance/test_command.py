@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -104,9 +105,9 @@ def test_settings_that_do_not_fit_stop_the_start_with_one_line(make_worker):
     worker = make_worker({"engine": {"memory_fraction": 7}})
     worker.start()
     assert worker.wait(30) != 0
-    assert worker.log.strip().splitlines() == [
-        "legit_embedding: engine.memory_fraction: Input should be less than or equal to 0.95"
-    ]
+    [line] = worker.log.strip().splitlines()
+    where, said = r"\S+legit\.toml:\d+", "Input should be less than or equal to 0.95"
+    assert re.fullmatch(rf"legit_embedding: {where}: engine\.memory_fraction: {re.escape(said)}", line)
 
 
 def test_a_model_that_does_not_load_stops_the_start_with_its_reason(make_worker):
