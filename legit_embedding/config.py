@@ -254,6 +254,10 @@ class Settings(BaseSettings):
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """The number format of weights and activations; `auto` for the fastest that the device computes well in."""
+    shutdown_s: Annotated[float, Field(ge=0)] = 8.0
+    """The time in which a stopping worker finishes embedding tasks that it has taken, in seconds; in the last second
+    the rest goes back to where it came from. Leave two seconds for the process to end before it is killed: Docker's
+    default is 10 s, that of Kubernetes 30 s."""
     task_names: TaskNames = TaskNames()
     """The Celery names under which the entrypoints are registered."""
     streams: StreamConfig = StreamConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -115,12 +116,12 @@ def is_running() -> bool:
     return _pipeline is not None and _owner == os.getpid()
 
 
-def stop() -> None:
-    """Stop the pipeline, if there is one; unanswered tasks are given back. Idempotent."""
+def stop(within: float = math.inf) -> None:
+    """Stop the pipeline, if there is one, in about so many seconds; unanswered tasks are given back. Idempotent."""
     global _pipeline, _heartbeat
     pipeline, _pipeline = _pipeline, None
     heartbeat, _heartbeat = _heartbeat, None
     if pipeline is not None and _owner == os.getpid():
-        pipeline.stop()
+        pipeline.stop(within)
         if heartbeat is not None:
             heartbeat.stop()

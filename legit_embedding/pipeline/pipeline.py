@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError
@@ -43,8 +45,8 @@ TEXTS_AT_ONCE = 32
 GATHER_S = 0.005
 """The time that a prep thread waits for more texts when they come in quick succession, in seconds."""
 LEAST_PREFETCH = 256
-CLOSE_S = 5.0
-"""The longest that results that are being written may take when the pipeline stops, in seconds."""
+CLOSE_S, LEAST_CLOSE_S = 5.0, 0.5
+"""The most and the least time that each part has to end, in seconds; the least is some round trips to Redis."""
 
 
 class Pipeline:
@@ -257,16 +259,21 @@ class Pipeline:
             counts=counts,
         )
 
-    def stop(self) -> None:
-        """Stop all the threads. Answers that are being written get `CLOSE_S`; every other task is given back."""
+    def stop(self, within: float = math.inf) -> None:
+        """Stop all the threads in about so many seconds; what is not on the device or in writing is given back."""
+        deadline = time.monotonic() + within
+
+        def left() -> float:
+            return min(CLOSE_S, max(LEAST_CLOSE_S, deadline - time.monotonic()))
+
         self.stop_reading()
         give_back(self.stage.take_back())
-        self.stage.close(CLOSE_S)
+        self.stage.close(left())
         give_back(self.stage.take_back())
-        self.processor.close(give_back=True, timeout=CLOSE_S)
-        self.writer.close(CLOSE_S)
+        self.processor.close(give_back=True, timeout=left())
+        self.writer.close(left())
         for source in self.sources:
-            source.close(CLOSE_S)
+            source.close(left())
         self._fetcher.close()
         DECODERS.close()
         if self._tracer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import threading
 import time
@@ -42,8 +43,8 @@ logger = get_logger(__name__)
 COLD_STOP_S = 5.0
 """The longest that each set of threads may take to end at a cold shutdown, in seconds."""
 _DRAIN_TICK_S = 0.05
-REFUSED_S = 10.0
-"""The time that a warm shutdown waits for a server that accepts no answers, in seconds."""
+GIVE_BACK_S = 1.0
+"""The last part of `shutdown_s`, in seconds: a batch on the device may still be answered, the rest is given back."""
 _BEHIND = 8
 """The number of steps that may wait for a tracing thread before the next thread is used too."""
 
@@ -137,30 +138,39 @@ class TaskPool(BasePool):
         return job
 
     def on_stop(self) -> None:
-        """Finish accepted tasks (warm) or only answers being written (cold), and stop the pipeline."""
+        """Finish accepted tasks within `shutdown_s` (warm) or only answers being written (cold); give the rest back.
+
+        Ordinary tasks that have begun are finished at a warm stop, as on every pool: their messages may be
+        acknowledged already.
+        """
         if self.pipeline is not None:
             self.pipeline.stop_reading()
         self._leave_to_others()
-        began = time.time()
-        while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
-            self._turn_event_loop()
-            if self._is_refused_since(began):
-                logger.warning("No answer can be written: what is unfinished is given back")
-                break
+        within = self._finish_in_budget()
         self._stopped = True
-        # Cold: answers being written are still confirmed; all other tasks are given back and rejected for requeueing.
-        process.stop()
+        # Answers being written are still confirmed; all other embedding tasks are given back: rejected for requeueing.
+        process.stop(within)
         for thread in self._continuations:
             thread.stop(COLD_STOP_S)
+        while not self._is_cold and self._has_ordinary_jobs():
+            self._turn_event_loop()
+            self._wait_for_jobs(_DRAIN_TICK_S)
         self._clock.close()
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
         if not self._is_cold:  # a cold stop runs in a signal handler, under any lock that the loop may hold
             self._turn_event_loop()
 
-    def _is_refused_since(self, began: float) -> bool:
-        """True if the server has accepted no answers for `REFUSED_S` of the shutdown."""
-        health = self.pipeline.writer.health() if self.pipeline is not None else None
-        return health is not None and not health.ok and time.time() - max(began, health.since) > REFUSED_S
+    def _finish_in_budget(self) -> float:
+        """Wait for accepted tasks; returns the seconds left for ending the pipeline, infinite if none is unfinished."""
+        budget_s = process.settings().shutdown_s
+        deadline = time.monotonic() + budget_s - GIVE_BACK_S
+        while not self._is_cold and not self._wait_until_drained(_DRAIN_TICK_S):
+            self._turn_event_loop()
+            in_flight = self.pipeline.in_flight if self.pipeline is not None else 0
+            if in_flight and time.monotonic() >= deadline:
+                logger.warning("%d items cannot be finished in shutdown_s = %g s: given back", in_flight, budget_s)
+                return GIVE_BACK_S
+        return math.inf
 
     def _leave_to_others(self) -> None:
         """Give up ordinary tasks that have not begun, as the ``threads`` pool does: their messages are requeued."""
@@ -220,10 +230,16 @@ class TaskPool(BasePool):
                 self._drained.notify_all()
 
     def _wait_until_drained(self, timeout: float) -> bool:
-        with self._drained:
-            done = self._drained.wait_for(lambda: not self._jobs, timeout)
         # The tasks of other sources are finished too.
-        return done and (self.pipeline is None or self.pipeline.drain(timeout))
+        return self._wait_for_jobs(timeout) and (self.pipeline is None or self.pipeline.drain(timeout))
+
+    def _wait_for_jobs(self, timeout: float) -> bool:
+        with self._drained:
+            return self._drained.wait_for(lambda: not self._jobs, timeout)
+
+    def _has_ordinary_jobs(self) -> bool:
+        with self._drained:
+            return any(not job.deferred for job in self._jobs)
 
     def _turn_event_loop(self) -> None:
         # The event loop is not running any more, but heartbeats and acknowledgements depend on it.

@@ -6,9 +6,10 @@ import sys
 from functools import partial
 from typing import Any
 
-from celery import concurrency
+from celery import concurrency, signals
 
 from legit_embedding.control import commands
+from legit_embedding.pool import default_concurrency
 
 POOL_NAME = "gpubatch"
 POOL_CLASS = "legit_embedding.pool:TaskPool"
@@ -17,6 +18,7 @@ POOL_CLASS = "legit_embedding.pool:TaskPool"
 def register() -> None:
     """Add the pool's name to Celery's aliases and to the choices of ``--pool``, and its remote commands."""
     concurrency.ALIASES[POOL_NAME] = POOL_CLASS
+    signals.celeryd_init.connect(default_concurrency.choose)
     # The choices are fixed when celery.bin.worker is imported, which happens before ``-A`` imports this package.
     worker_command = sys.modules.get("celery.bin.worker")
     if worker_command is not None:

@@ -25,9 +25,16 @@ def available_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
         membership: the file that names the process's control groups.
         mount: where the control group hierarchies are mounted.
     """
+    return counted_cpus(membership, mount)[0]
+
+
+def counted_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> tuple[int, str]:
+    """`available_cpus`, and what limits them, for the log."""
+    quota, affinity = cgroup_quota(membership, mount), _affinity()
     # Part of a core is worth a thread: a quota of 1.5 cores keeps two threads busy three quarters of the time.
-    quota = math.ceil(cgroup_quota(membership, mount))
-    return max(1, min(_affinity(), quota)) if quota else _affinity()
+    if quota and math.ceil(quota) < affinity:
+        return math.ceil(quota), f"the CPU quota of {quota:g} cores"
+    return affinity, "the cores that this process may use"
 
 
 def cgroup_quota(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> float:

@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from billiard.einfo import ExceptionWithTraceback, RemoteTraceback
+from celery.exceptions import Reject
+
+from legit_embedding.errors import GivenBackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,8 +164,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def _given_back_in_one_line(record: logging.LogRecord) -> bool:
+    """Let Celery's line about a task that was given back pass without its traceback, which is always the same."""
+    error = record.exc_info[1] if record.exc_info else None
+    error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+    if isinstance(error, Reject) and isinstance(error.reason, GivenBackError):
+        record.exc_info = None
+    return True
+
+
 def dress(*, as_json: bool) -> None:
     """Install our formatters on every existing handler. Idempotent."""
+    logging.getLogger("celery.app.trace").addFilter(_given_back_in_one_line)
     for handler in set(_handlers()):
         inner = handler.formatter or logging.Formatter()
         if not isinstance(inner, Masking | JsonLines):

@@ -84,6 +84,7 @@ def test_a_worker_made_in_python(make_worker, client):
     )
     with make_worker(command=("-c", script)) as worker:
         worker.wait_ready()
+        worker.wait_for_log("concurrency 2: given")
         [pool] = pool_of(client)
         assert pool["implementation"] == GPUBATCH
         check_it_embeds(client)

@@ -136,6 +136,20 @@ class TestReading:
 
 
 class TestReclaim:
+    def test_an_idle_worker_takes_at_once_what_another_gives_back(
+        self, client: redis.Redis, any_redis_url: str
+    ) -> None:
+        patient = StreamConfig(claim_idle_ms=3_600_000)  # a third of an hour lies between two rounds of maintenance
+        with StreamWorker(patient, any_redis_url, "leaving", limit=30) as leaving:
+            leaving.answering = False
+            names = add(client, 30)
+            wait_for(lambda: len(leaving.seen) == 30, 10, "a full worker")
+            with StreamWorker(patient, any_redis_url, "idle") as idle:
+                wait_for(lambda: idle.source.health().ok, 10, "a connected worker")
+                leaving.source.close()
+                wait_for_answers(client, names)
+                assert {entry.deliveries for entry in idle.seen} == {2}
+
     def test_the_entries_of_a_dead_worker_are_taken_over(self, client: redis.Redis, any_redis_url: str) -> None:
         names = add(client, 200)
         deliver(client, "ghost", 150)

@@ -33,7 +33,7 @@ def serve(host: str | None, port: int | None) -> None:
     """Embed over HTTP until interrupted: POST /embed and POST /v1/embeddings.
 
     Neither Redis nor Celery is needed, and no task stream is read. Without models in the settings it serves
-    all-MiniLM-L6-v2. Requests in progress are still answered after an interrupt or a SIGTERM.
+    all-MiniLM-L6-v2. After an interrupt or a SIGTERM, requests in progress have shutdown_s to be answered.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = of_server(load_settings(), host, port)
@@ -56,7 +56,7 @@ def serve(host: str | None, port: int | None) -> None:
                 on_fatal(RuntimeError(f"the thread {dead} has ended"))
         pipeline.stop_reading()
         if not broken.is_set():
-            pipeline.drain(settings.http.timeout_s)
+            pipeline.drain(settings.shutdown_s)
     finally:
         pipeline.stop()
     if broken.is_set():

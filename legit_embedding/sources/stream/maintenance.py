@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 _BEATS = 3
 """The number of times an entry in flight is refreshed within the idle time after which it may be claimed."""
+IDLE_LOOK_S = 1.0
+"""The time between two looks of a worker that has no entries for some that others gave back, in seconds."""
 _GONE = 2
 """The multiple of the claim idle time after which an idle consumer counts as gone."""
 
@@ -57,12 +59,21 @@ class Maintenance:
         while True:
             # The pause comes first: after an outage, it gives other consumers time to refresh their entries.
             beat_s = self._config.claim_idle_ms / 1000 / _BEATS
-            await asyncio.sleep(beat_s * random.uniform(0.8, 1.0))  # noqa: S311 - spreads the load, keeps no secret
+            await self._look_while_idle(beat_s * random.uniform(0.8, 1.0))  # noqa: S311 - spreads the load, keeps no secret
             await self.keep()
             await self._group.give_back(self._in_flight.take_returned())
             if not self._stopping.is_set():
                 await self._reclaim()
                 await self._sweep()
+
+    async def _look_while_idle(self, pause_s: float) -> None:
+        """Let a pause go by; a worker with nothing in hand looks meanwhile for what a stopping one has given back."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + pause_s
+        while (left := until - loop.time()) > 0:
+            await asyncio.sleep(min(left, IDLE_LOOK_S))
+            if not (self._stopping.is_set() or len(self._in_flight) or len(self._retries)):
+                await self._reclaim()
 
     async def keep(self) -> None:
         """Keep this worker's entries alive; drop waiting ones that another consumer has claimed."""

@@ -41,6 +41,11 @@ class Retries:
         """Add entries, each with its number of tries."""
         self._tries.update(tries)
 
+    def take_all(self) -> dict[str, int]:
+        """Remove and return all entries, each with its number of tries."""
+        taken, self._tries = self._tries, {}
+        return taken
+
     def drop(self, entry_ids: Iterable[str]) -> None:
         """Remove entries that are in flight now, or owned by another worker."""
         for entry_id in entry_ids:

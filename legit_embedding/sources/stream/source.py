@@ -269,7 +269,9 @@ class StreamSource:
 
     async def _depart(self, group: Group) -> None:
         """Return unsettled entries at once, and leave the group unless entries are still owned."""
-        await group.give_back(self._in_flight.take_returned() | self._in_flight.take_held())
+        known = self._retries.take_all() | self._in_flight.take_returned() | self._in_flight.take_held()
+        # What a lost reply has delivered is owned too.
+        await group.give_back(await group.own() | known)
         if await group.leave():
             logger.info("the consumer %r has left the group", self._consumer)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from legit_embedding.prep.cpus import available_cpus, cgroup_quota
+from legit_embedding.prep.cpus import available_cpus, cgroup_quota, counted_cpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,10 @@ def test_the_affinity_and_the_quota_bound_each_other(cgroups: Path) -> None:
         quota(cgroups, "0::/\n", {"cpu.max": cpu_max})
         assert available_cpus(cgroups / "self", cgroups / "mount") == expected
     assert available_cpus(cgroups / "none", cgroups / "none") == real
+    quota(cgroups, "0::/\n", {"cpu.max": "50 100000"})
+    if real > 1:
+        assert counted_cpus(cgroups / "self", cgroups / "mount") == (1, "the CPU quota of 0.0005 cores")
+    assert counted_cpus(cgroups / "none", cgroups / "none") == (real, "the cores that this process may use")
     assert 1 <= available_cpus() <= real
 
 
