@@ -7,6 +7,7 @@ import pytest
 
 from legit_embedding.cli.results.lines import Lines
 from legit_embedding.cli.results.results import Filter
+from legit_embedding.encoding import CODECS, decode_entry, encode_entry
 from tests.unit.cli.result_entries import bad, entry, good, vector
 
 
@@ -42,6 +43,15 @@ def test_vectors_as_they_were_sent_or_not_at_all(capsys: pytest.CaptureFixture[s
     found, _ = line(good(3), "base64", capsys)
     assert (found["encoding"], found["embedding"]) == ("base64_fp32", good(3)["embedding"])
     assert not {"encoding", "embedding"} & set(line(good(3), "none", capsys)[0])
+
+
+@pytest.mark.parametrize("encoding", CODECS)
+def test_vectors_in_every_form_are_printed_as_numbers(encoding: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sent = encode_entry(np.array([0.5, -0.5, 0.5, -0.5]), encoding)
+    found, said = line(good(3) | sent, "floats", capsys)
+    assert np.allclose(found["embedding"], decode_entry(sent))
+    assert np.sign(found["embedding"]).tolist() == [1, -1, 1, -1]
+    assert not said
 
 
 def test_an_error_has_no_vector(capsys: pytest.CaptureFixture[str]) -> None:

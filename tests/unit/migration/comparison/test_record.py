@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import pytest
 
-from legit_embedding.encoding import encode_embedding
+from legit_embedding.encoding import encode_embedding, encode_entry
 from legit_embedding.migration.comparison.record import Record
 
 VECTOR = np.array([0.6, -0.8, 0.0], np.float32)
@@ -19,6 +19,17 @@ def test_a_vector_as_text_or_as_numbers(embedding):
     record = Record.of(GOOD | {"embedding": embedding}, 7)
     assert np.array_equal(np.frombuffer(record.vector, np.float32), VECTOR)
     assert (record.task_id, record.status, record.model, record.dim, record.at_ms) == ("t", "ok", "m", 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "least"), [("base64_fp16", 0.99999), ("base64_int8", 0.9999), ("base64_binary", 0.8)]
+)
+def test_a_vector_in_every_form(encoding, least):
+    for dim in ("3", 3):  # as a result entry has it, and as `tail` prints it
+        record = Record.of(GOOD | encode_entry(VECTOR, encoding) | {"dim": dim})
+        found = np.frombuffer(record.vector, np.float32)
+        assert record.status == "ok"
+        assert found @ VECTOR / np.linalg.norm(found) >= least
 
 
 def test_an_error_result_has_no_vector():
@@ -35,7 +46,8 @@ def test_an_error_result_has_no_vector():
         {"embedding": base64.b64encode(b"odd").decode()},
         {"embedding": encode_embedding(np.zeros(3, np.float32))},
         {"embedding": base64.b64encode(np.array([np.nan], np.float32).tobytes()).decode()},
-        {"embedding": encode_embedding(VECTOR), "encoding": "base64_fp16"},
+        {"embedding": encode_embedding(VECTOR), "encoding": "zstd"},
+        encode_entry(VECTOR, "base64_int8") | {"scale": ""},
         {"embedding": [["nested"]]},
         {"embedding": [1e300]},
         {"embedding": []},
