@@ -32,7 +32,8 @@ def test_each_stage_is_a_line_and_errors_are_bounded(make_worker: Callable[..., 
     with make_worker(env=DEFAULT_LEVEL) as worker:
         send_bad_tasks(client, worker)
         worker.wait_for_log("ended in expired")
-        said = [line.partition("] ")[2] for line in worker.log.splitlines() if line.startswith("[20")]
+        concurrency, *said = [line.partition("] ")[2] for line in worker.log.splitlines() if line.startswith("[20")]
+        assert concurrency.startswith("concurrency ")
         assert said[0].startswith("The device is cpu: ")
         assert said[1:3] == ["Loading null-text", "Loading null-image"]
         assert [line.partition(" (")[0] for line in said[3:5]] == [
