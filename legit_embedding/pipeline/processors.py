@@ -39,31 +39,18 @@ def make_processor(
     Raises:
         ConfigError: a model's settings do not fit its backend.
     """
-    made = _both(settings, registry, handoffs, on_room, on_fatal)
-    if redis and handoffs is None and any(model.cache_s for model in settings.models.values()):
-        from legit_embedding.pipeline.cached import Cached
-
-        return Cached(made, settings.redis)
-    return made
-
-
-def _both(
-    settings: Settings,
-    registry: Registry,
-    handoffs: HandOffDirectory | None,
-    on_room: Callable[[], None],
-    on_fatal: Callable[[BaseException], None] | None,
-) -> Processor:
+    from legit_embedding.pipeline.cached import Cached
     from legit_embedding.pipeline.routed import Routed
     from legit_embedding.remote.processor import RemoteProcessor
 
     remotes = registry.remotes()
     only_remote = len(remotes) == len(registry.queues())
-    local = None if only_remote else _local(settings, registry, handoffs, on_room, on_fatal)
-    if local is not None and not remotes:
-        return local
-    most = settings.engine.max_in_flight
-    return Routed(local, RemoteProcessor(remotes, settings.remote, most, on_room=on_room, on_fatal=on_fatal))
+    made = None if only_remote else _local(settings, registry, handoffs, on_room, on_fatal)
+    if made is None or remotes:
+        most = settings.engine.max_in_flight
+        made = Routed(made, RemoteProcessor(remotes, settings.remote, most, on_room=on_room, on_fatal=on_fatal))
+    keeps_vectors = redis and handoffs is None and any(model.cache_s for model in settings.models.values())
+    return Cached(made, settings.redis) if keeps_vectors else made
 
 
 def _local(
