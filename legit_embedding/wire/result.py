@@ -1,4 +1,8 @@
-"""The objects that a consumer reads back: answers, and their origins."""
+"""The objects that a consumer reads back: answers, and their origins.
+
+Those that are made for every task are not frozen, although nothing changes them: freezing makes an `Embedded` take
+2.4 us instead of 0.5.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ class Origin:
     """The Celery id, the stream entry id or the request's id; the result's ``source``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Timings:
     """Where a task's time went, in milliseconds."""
 
@@ -34,7 +38,7 @@ class Timings:
     compute_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Embedded:
     """The good half of an answer."""
 
@@ -71,7 +75,7 @@ class Embedded:
         return fields
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """One answer, ready to be written to a result stream."""
 
