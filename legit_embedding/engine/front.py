@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from legit_embedding.engine.outcomes import CANCELLED
@@ -21,7 +22,7 @@ WAITING_BYTES = 256 * 1024 * 1024
 """Capacity of each model's queue, in bytes."""
 
 
-class Front:
+class Front(ABC):
     """Queues of several models. The methods may be called from any thread.
 
     Args:
@@ -71,9 +72,9 @@ class Front:
         """Wait until every submitted item is settled. Returns False on timeout."""
         return self._outcomes.wait_for_all(timeout)
 
+    @abstractmethod
     def _notice(self, model: str) -> None:
         """Wake what serves a model, after a submission."""
-        raise NotImplementedError
 
     def _give_back_waiting(self) -> None:
         for queue in self._queues.values():

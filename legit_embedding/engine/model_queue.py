@@ -63,11 +63,10 @@ class ModelQueue:
         self.ceiling = Ceiling(1)
         self.target = 1
 
-    def open(self, plan: Plan, forward: Forward) -> None:
-        """Set the plan and the forward pass of the loaded and measured model."""
+    def open(self, plan: Plan) -> None:
+        """Set the plan of a loaded and measured model, or of a remote one."""
         self.plan = plan
         self.ceiling = Ceiling(plan.largest)
-        self.forward = forward
         self.target = plan.target()
 
     @property

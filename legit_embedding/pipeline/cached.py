@@ -16,7 +16,7 @@ from legit_embedding.errors import in_one_line
 from legit_embedding.redis_io.client import make_client
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from legit_embedding.engine.stats import EngineStats
     from legit_embedding.pipeline.job import Job
@@ -44,10 +44,14 @@ class Cached:
     Args:
         inner: embeds what is not found.
         address: the server that keeps the vectors.
+        on_fatal: called with the cause if the thread ends by itself.
     """
 
-    def __init__(self, inner: Processor, address: RedisAddress) -> None:
+    def __init__(
+        self, inner: Processor, address: RedisAddress, on_fatal: Callable[[BaseException], None] | None
+    ) -> None:
         self._inner = inner
+        self._on_fatal = on_fatal
         self._client = make_client(address, TIMEOUT_S)
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
         self._resume_at = 0.0
@@ -94,6 +98,14 @@ class Cached:
         self._client.close()
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            logger.critical("The thread of the content cache has ended", exc_info=True)
+            if self._on_fatal is not None:
+                self._on_fatal(error)
+
+    def _serve(self) -> None:
         while (job := self._waiting.get()) is not None:
             jobs = [job]
             while len(jobs) < AT_ONCE and not self._waiting.empty():

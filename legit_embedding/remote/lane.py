@@ -93,7 +93,7 @@ class Lane:
         self.hungry = False
         """True while it sleeps until something is submitted."""
         queue.max_batch = queue.max_batch or MAX_BATCH
-        queue.open(Plan(queue.name, queue.kind, 0, _NOTHING, _NOTHING, MAX_ITEMS, None, 0.0), forward=_nowhere)
+        queue.open(Plan(queue.name, queue.kind, 0, _NOTHING, _NOTHING, MAX_ITEMS, None, 0.0))
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -309,8 +309,3 @@ def _requests_of(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
         groups.setdefault(prompt, []).append(delivery)
         sizes[prompt] += size
     yield from groups.values()
-
-
-def _nowhere(*_: object) -> Any:  # noqa: ANN401
-    """The forward pass of a model that is computed elsewhere."""
-    raise NotImplementedError

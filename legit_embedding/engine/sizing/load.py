@@ -115,7 +115,8 @@ def _open(
             with watch.measure("measure"):
                 plan = _measure(device, queue, forward, weights, budget)
     plan = replace(plan, device=device.choice, compiled=how, start_s=watch.seconds)
-    queue.open(plan, forward)
+    queue.forward = forward
+    queue.open(plan)
     took = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in watch.seconds.items())
     progress.info(
         "Model %s is ready (%s of weights, %s): full batches cost %d, memory allows %d, compiled: %s",
