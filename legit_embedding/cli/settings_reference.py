@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 INTRODUCTION = """\
 # Settings
 
-<!-- Made from legit_embedding/config.py by scripts/settings_reference: change the docstrings there, not this page. -->
+<!-- Made by scripts/settings_reference from the docstrings of the settings models: change those, not this page. -->
 
 Settings come from one TOML file: `legit.toml` in the working directory, or the file that `LEGIT_CONFIG` names. Each can
 be overridden from the environment by `LEGIT_` and its path, joined by `__`: `streams.group` is `LEGIT_STREAMS__GROUP`.

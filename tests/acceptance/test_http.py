@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-import pytest
 import redis
 
 from legit_embedding.encoding import decode_embedding
+from tests.environments import environment
 from tests.servers import free_port
 from tests.workers import ROOT, Worker, wait_for
 
@@ -83,10 +82,8 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
             {"object", "data"},
             {"model", "dimension", "count", "dense_vecs"},
         ]
-        if python := os.environ.get("OPENAI_PYTHON"):
-            assert run([python, "-c", snippet]) == "2 384 13\n"
-        else:
-            pytest.skip("the curl commands ran; OPENAI_PYTHON names no interpreter with the openai client")
+        python = environment("openai", "openai==3.57.0") / "python"
+        assert run([str(python), "-c", snippet]) == "2 384 13\n"
 
 
 def test_serve_answers_what_it_has_accepted_when_it_is_stopped(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import pytest
 
 from legit_embedding.config import load_settings
 from legit_embedding.errors import ConfigError
+from tests.environments import environment
 from tests.unit.deploy.kustomize import build
 
 ROOT = Path(__file__).parents[3]
 OVERLAYS = ROOT / "deploy" / "kubernetes" / "overlays"
-PINNED = "kubernetes-validate==1.37.0"
 
 
 def one(kind: str, overlay: str) -> dict[str, Any]:
@@ -31,14 +30,7 @@ def container(overlay: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def validate() -> Path:
-    """The validator, in an environment of its own that is made once."""
-    folder = ROOT / ".peers" / "kubernetes"
-    program, stamp = folder / "bin" / "kubernetes-validate", folder / "made-for"
-    if not stamp.is_file() or stamp.read_text() != PINNED:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(folder / "bin" / "python"), "-m", "pip", "install", "-q", PINNED], check=True)
-        stamp.write_text(PINNED)
-    return program
+    return environment("kubernetes", "kubernetes-validate==1.37.0") / "kubernetes-validate"
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])
