@@ -213,7 +213,8 @@ class Lane:
             self._put_off(batch, error)
         else:
             self._succeeded()
-            self._failing.add(0)
+            if _tells_of_its_remote(batch):
+                self._failing.add(0)
             self._settle(batch, rows, started)
 
     async def _embed(self, items: Sequence[Any]) -> NDArray[np.float32]:
@@ -257,9 +258,9 @@ class Lane:
         """Schedule another attempt; split what fails although its remote works."""
         self._retries += 1
         if not error.everyone:
-            batch.attempts += 1
-            if len(batch.deliveries) > 1 or batch.attempts <= TRIES_TOGETHER:  # else the item may be the cause
+            if _tells_of_its_remote(batch):
                 self._failing.add(1)
+            batch.attempts += 1
         batch.not_before = time.monotonic() + PAUSES.delay(max(1, batch.attempts))
         if len(batch.deliveries) > 1 and batch.attempts >= TRIES_TOGETHER:
             self._halving.split(self.queue, batch)
@@ -295,6 +296,15 @@ class FailureRate:
         """Return the number of failures in a row that are no coincidence at this share."""
         share = min(max(self.share, 0.01), 0.99)
         return max(TRIES_ALONE, math.ceil(math.log(CHANCE) / math.log(share)))
+
+
+def _tells_of_its_remote(batch: Batch) -> bool:
+    """True unless the batch is a lone item that has failed often and may be the cause itself.
+
+    Its failures do not count towards the remote's share, so its success must not either: the share would be too low, and
+    innocent items be blamed.
+    """
+    return len(batch.deliveries) > 1 or batch.attempts < TRIES_TOGETHER
 
 
 def _requests_of(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:

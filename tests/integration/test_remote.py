@@ -112,7 +112,8 @@ def test_a_remote_that_does_everything_wrong(client: redis.Redis, open_pipeline:
         found = answers(client, 1001)
         assert before < 1001
     assert (found["bad"]["status"], found["bad"]["error"]) == ("error", "poisoned")
-    assert [text for task_id, text in tasks.items() if not is_right(found[task_id], text)] == []
+    wrong = {text: found[task_id] for task_id, text in tasks.items() if not is_right(found[task_id], text)}
+    assert wrong == {}
 
 
 def test_models_of_both_sorts(client: redis.Redis, open_pipeline: Open) -> None:
