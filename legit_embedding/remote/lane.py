@@ -301,8 +301,8 @@ class FailureRate:
 def _tells_of_its_remote(batch: Batch) -> bool:
     """True unless the batch is a lone item that has failed often and may be the cause itself.
 
-    Its failures do not count towards the remote's share, so its success must not either: the share would be too low, and
-    innocent items be blamed.
+    Its failures do not count towards the remote's share, so its success must not either: the share would be too low,
+    and innocent items be blamed.
     """
     return len(batch.deliveries) > 1 or batch.attempts < TRIES_TOGETHER
 

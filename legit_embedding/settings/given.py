@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from legit_embedding.errors import plain
 from legit_embedding.settings import environment, file
 from legit_embedding.settings.schema import Key, dotted, leaves, nearest
 
@@ -91,7 +92,7 @@ class Given:
         if error["type"] == "extra_forbidden":
             near = nearest(key, self.schema, self.named)
             return f"{where}: there is no such setting" + (f"; did you mean {near}?" if near else "")
-        return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+        return f"{where}: {plain(error)}"
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

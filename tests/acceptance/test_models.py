@@ -174,6 +174,8 @@ def test_plan_names_each_tower_its_revision_and_its_weights(worker: Worker) -> N
     assert list(shown) == ["clip (image)", "clip (text)", "minilm"]
     assert shown["clip (image)"]["digest"] == shown["clip (text)"]["digest"]
     assert (shown["minilm"]["revision"], len(shown["minilm"]["digest"])) == (COMMIT, 16)
+    assert 90_000_000 < shown["minilm"]["weights_bytes"] < 92_000_000, "its file has 91 MB"
+    assert shown["minilm"]["limited_by"] in {"memory", "speed", "time"}
 
 
 def test_a_vector_comes_in_the_form_that_its_task_asks_for(client: Client) -> None:

@@ -87,12 +87,8 @@ def tail(  # noqa: PLR0913 - one argument an option
         reader = Reader(client, name, say)
         after = _after(client, name, start or (END if follow else BEGINNING))
         with _closing(_output(npy, parquet, vectors, force=force)) as output:
-            try:
-                for page in _limited(reader.followed(after) if follow else reader.kept(after), wanted, limit):
-                    output.write(page)
-            except KeyboardInterrupt:
-                if not follow:
-                    raise
+            for page in _limited(reader.followed(after) if follow else reader.kept(after), wanted, limit):
+                output.write(page)
 
 
 def _after(client: redis.Redis, stream: str, start: str) -> str:

@@ -12,7 +12,8 @@ from legit_embedding.cli.search.index import nearest, open_index
 from legit_embedding.cli.search.query import ask
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.space import Space
-from legit_embedding.cli.shared.terminal import console, print_json, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, print_json
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from legit_embedding.cli.shared.ages import age
 from legit_embedding.cli.shared.connection import client
-from legit_embedding.cli.shared.terminal import console, print_json, printable, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, print_json, printable
 from legit_embedding.config import load_settings
 from legit_embedding.migration.checks import LOCAL, ON_BROKER, ON_REDIS, examine
 from legit_embedding.migration.checks.deployment import Deployment

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from legit_embedding.cli.shared.terminal import UNKNOWN, count, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import UNKNOWN, count
 from legit_embedding.migration.comparison.distances import QUANTILES
 
 if TYPE_CHECKING:
