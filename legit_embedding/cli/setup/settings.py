@@ -24,7 +24,7 @@ _NOT_SECRET = "max_tokens"  # noqa: S105 - a number of tokens
 
 @click.command("settings")
 @click.option("--set", "only_set", is_flag=True, help="Only what the file or a variable sets.")
-@click.option("--json", "as_json", is_flag=True, help="JSON: one object by key.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: one object keyed by setting.")
 def settings(only_set: bool, as_json: bool) -> None:
     """Show the settings in force, and where each was set: a variable, FILE:LINE, or nowhere (default).
 

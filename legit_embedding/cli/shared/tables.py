@@ -63,12 +63,13 @@ class _Fitted:
     def _sizes(self, console: Console, options: ConsoleOptions, index: int) -> Measurement:
         """Measure one column."""
         unbounded = options.update(max_width=_UNBOUNDED)
-        cells = [Text(self._columns[index]), *(row[index] for row in self._rows)]
-        measured = [Measurement.get(console, unbounded, cell) for cell in cells]
-        widest = max(each.maximum for each in measured)
-        if self._columns[index] in self._numbers:
-            return Measurement(widest, widest)
-        return Measurement(max(min(_WIDEST_WORD, each.minimum) for each in measured), widest)
+        heading, *cells = (Text(self._columns[index]), *(row[index] for row in self._rows))
+        name, *measured = (Measurement.get(console, unbounded, cell) for cell in (heading, *cells))
+        number = self._columns[index] in self._numbers
+        least = (each.maximum if number else min(_WIDEST_WORD, each.minimum) for each in measured)
+        return Measurement(
+            max(min(_WIDEST_WORD, name.minimum), *least), max(name.maximum, *(each.maximum for each in measured))
+        )
 
     def _made(self, shown: Sequence[int], widths: Sequence[int]) -> Table:
         made = Table()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("devices")
-@click.option("--json", "as_json", is_flag=True, help="JSON: one object by GPU.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: a list of the GPUs.")
 def devices(as_json: bool) -> None:
     """List the GPUs of this host, and print the command that starts a worker on each.
 

@@ -37,7 +37,7 @@ _LIMITS = {
 
 
 @click.command("plan")
-@click.option("--json", "as_json", is_flag=True, help="JSON: one object by model.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: one object keyed by model.")
 def plan(as_json: bool) -> None:
     """Load the models, measure them on the device, and show how large their batches will be.
 

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 
 from legit_embedding.cli.shared.ages import age
 from legit_embedding.cli.shared.tables import table
-from legit_embedding.cli.shared.terminal import console, count, duration, print_json
+from legit_embedding.cli.shared.terminal import console, counted, duration, print_json
 from legit_embedding.config import load_settings
 from legit_embedding.migration.handoffs import LeftOver, left_over, sweep
 
@@ -67,4 +67,4 @@ def _report(directory: Path, files: Sequence[LeftOver], what: str, *, as_json: b
         title = f"The oldest {SHOWN}" if len(files) > SHOWN else "Hand-offs"
         console().print(table(title, ("file", "size", "age"), rows, right=("size", "age")))
     total = decimal(sum(file.bytes for file in files))
-    click.echo(f"{count(len(files))} hand-offs{what}, {total}, in {directory}")
+    click.echo(f"{counted(len(files), 'hand-off', 'hand-offs')}{what}, {total}, in {directory}")
