@@ -114,6 +114,12 @@ class ModelStats:
         """Mean number of items per batch."""
         return self.items / self.batches if self.batches else 0.0
 
+    def __str__(self) -> str:
+        batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
+        where = f"{self.share:.0%} of the device" if self.remote is None else f"at {self.remote.where}"
+        waiting = f", {self.waiting:,} waiting" if self.waiting else ""
+        return f"{batches} of {self.batch_size_avg:.1f}, {where}{waiting}"
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:

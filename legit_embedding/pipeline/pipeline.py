@@ -280,8 +280,11 @@ class Pipeline:
             self._tracer.close()
 
     def info(self) -> dict[str, Any]:
-        """Figures for ``celery inspect stats`` and Flower's pool page."""
-        return self.processor.info() | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
+        """Figures for ``celery inspect stats`` and Flower's pool page, which shows one value per line."""
+        engine = self.processor.stats()
+        batching = {f"batching {name}": str(model) for name, model in engine.models.items()} if engine else {}
+        busy = {"device-busy": round(engine.busy, 3)} if engine else {}
+        return batching | busy | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
     def _admit(self, job: Job, kind: Kind | None) -> None:
         if job.address.fault is not None:

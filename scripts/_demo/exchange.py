@@ -124,11 +124,11 @@ class Exchange:
             raise DemoError(message)
 
     def mean_batches(self) -> dict[str, float]:
-        """The average sizes of the worker's batches, by model, from its pool's public figures."""
-        replies = self._celery.control.inspect(timeout=10.0, limit=1).stats() or {}
-        for stats in replies.values():
-            return {name: model["batch-size-avg"] for name, model in stats["pool"]["batching"].items()}
-        message = "the worker does not answer `inspect stats`"
+        """The average sizes of the worker's batches, by model."""
+        for reply in self._celery.control.broadcast("batching", reply=True, timeout=10.0, limit=1):
+            for shown in reply.values():
+                return {name: model["batch_size_avg"] for name, model in shown["ok"]["models"].items()}
+        message = "the worker does not answer `inspect batching`"
         raise DemoError(message)
 
     def _read(self) -> list[dict[str, str]]:

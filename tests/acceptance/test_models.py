@@ -99,11 +99,9 @@ def test_one_name_serves_words_and_pictures(client: Client) -> None:
 
 def test_the_towers_are_two_queues_of_one_model(client: Client) -> None:
     ask(client, {"model": "clip", "text": "again"}, {"image_b64": PHOTO, "model": "clip"})
-    (reply,) = client.app.control.broadcast("batching", reply=True, timeout=10, limit=1)
-    (answer,) = reply.values()
-    shown = answer["ok"]
-    assert list(shown["models"]) == ["clip (image)", "clip (text)", "minilm"]
-    assert shown["models"]["clip (text)"]["items"] > 0 < shown["models"]["clip (image)"]["items"]
+    shown = client.batching()
+    assert list(shown) == ["clip (image)", "clip (text)", "minilm"]
+    assert shown["clip (text)"]["items"] > 0 < shown["clip (image)"]["items"]
     said = client.redis.hgetall(client.redis.keys("embedding:worker:*")[0])
     assert json.loads(said[b"models"]) == ["clip", "minilm"]
     by_model = json.loads(said[b"by_model"])
