@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import plain
@@ -70,7 +70,11 @@ class Given:
 
     @cached_property
     def _leaves(self) -> set[Key]:
-        return set(leaves(self.values))
+        """The keys of the values; a heading below which all keys are commented out sets nothing."""
+        return {key for key in leaves(self.values) if self._at(key) != {}}
+
+    def _at(self, key: Key) -> Any:  # noqa: ANN401 - any value
+        return reduce(lambda table, name: table[name], key, self.values)
 
     def _places(self, key: Key) -> list[str]:
         """The places of this value, or of the list or table it stands in, or of all that stands below it."""
