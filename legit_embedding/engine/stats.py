@@ -96,6 +96,10 @@ class ModelStats:
     max_batch: int | None
     failed_in_row: int
     """Consecutive batches without a single finite vector."""
+    loaded: bool
+    """True once the model is loaded and measured; a remote one always."""
+    last_ok_at: float | None
+    """Time of the last batch with a finite vector, by `time.monotonic`."""
     planned_bytes: int
     """Memory for the weights plus the largest batch that memory allows."""
     batches_seen: BatchHistograms
@@ -153,6 +157,7 @@ class Counters:
         self.ooms = 0
         self.largest = 0
         self.failed_in_row = 0
+        self.last_ok_at: float | None = None
         self._wait_s = Histogram(SECONDS)
         self._compute_s = Histogram(SECONDS)
         self._batch_items = Histogram(SIZES)

@@ -14,6 +14,7 @@ from legit_embedding.pipeline.backpressure import Backpressure
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
+from legit_embedding.pipeline.probe import Prober
 from legit_embedding.pipeline.processors import make_processor
 from legit_embedding.pipeline.snapshot import Phase, Snapshot, faults, together
 from legit_embedding.prep.content import ContentReader
@@ -116,6 +117,7 @@ class Pipeline:
             is_interactive=lambda job: job.interactive,
         )
         self._room.prep_is(self.stage.wake)
+        self._prober = Prober(self.registry, self.processor, settings.engine.probe_s, lambda: self.phase == "running")
 
     def start(self) -> None:
         """Load the models; the pipeline accepts tasks when this returns.
@@ -129,6 +131,7 @@ class Pipeline:
         self.processor.start()
         self.stage.start()
         self.phase = "running"
+        self._prober.start()
 
     def submit(
         self,
@@ -251,6 +254,7 @@ class Pipeline:
             progress=self.processor.progress(),
             faults=tuple(faults(self.writer, self.outages, self.sources)),
             notices=tuple(self.notices.values()),
+            probes=self._prober.faults(),
             in_flight=self.in_flight,
             prep_waiting={queue: self.stage.waiting(queue) for queue in self.registry.queues()},
             engine=self.processor.stats(),
@@ -267,6 +271,7 @@ class Pipeline:
             return min(CLOSE_S, max(LEAST_CLOSE_S, deadline - time.monotonic()))
 
         self.stop_reading()
+        self._prober.close()
         give_back(self.stage.take_back())
         self.stage.close(left())
         give_back(self.stage.take_back())

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import math
 import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from PIL import Image
 
 from legit_embedding.engine.batching.batch import Batch
 from legit_embedding.engine.batching.packer import MAX_ITEMS
@@ -21,6 +18,7 @@ from legit_embedding.engine.sizing.cost_model import Line
 from legit_embedding.engine.sizing.profile import Plan
 from legit_embedding.engine.stats import RemoteStats
 from legit_embedding.errors import ErrorCode, TaskError, in_one_line
+from legit_embedding.models.harmless import harmless_item
 from legit_embedding.redis_io.connection import Backoff
 from legit_embedding.redis_io.health import Outage
 from legit_embedding.redis_io.tasks import end
@@ -188,7 +186,7 @@ class Lane:
     async def _probe(self) -> None:
         self._probe_began = time.monotonic()
         try:
-            await self._embed(self._sample())
+            await self._embed([harmless_item(self.model.recipe(), self.model.kind)])
         except RefusedError as error:
             if self.model.base64:
                 self.model.base64 = False  # the next probe asks for numbers
@@ -270,14 +268,6 @@ class Lane:
             code: ErrorCode = "poisoned" if batch.split else "model_failed"
             detail = f"the remote model failed {batch.attempts} times on this item, and not on others: {error}"
             self._halving.answer(batch, TaskError(code, detail))
-
-    def _sample(self) -> Sequence[Any]:
-        recipe = self.model.recipe()
-        if self.model.kind == "text":
-            return recipe.texts(["probe"])
-        file = io.BytesIO()
-        Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "JPEG")
-        return [recipe.image(file.getvalue(), max_pixels=64 * 64)]
 
 
 class FailureRate:
