@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import redis
 
+from examples.embed_client import EmbedClient
 from legit_embedding.encoding import decode_embedding
 from tests.environments import environment
 from tests.servers import free_port
@@ -68,7 +69,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     port = free_port()
     page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
     commands = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    [snippet] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    openai, langchain = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     with serving(tmp_path, port), client_of(port) as client:
         wait_for(lambda: is_well(client), 60, "the server to be well")
         answers = [
@@ -83,7 +84,24 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
             {"model", "dimension", "count", "dense_vecs"},
         ]
         python = environment("openai", "openai==3.57.0") / "python"
-        assert run([str(python), "-c", snippet]) == "2 384 13\n"
+        assert run([str(python), "-c", openai]) == "2 384 13\n"
+        texts = ["a red bicycle", "ein rotes Fahrrad"]
+        strict = EmbedClient(f"http://127.0.0.1:{port}", 384)
+        vectors = strict.embed(texts)
+        strict.close()
+        for encoding in ("float", "base64"):
+            wanted = f"model='minilm', input={texts!r}, encoding_format={encoding!r}"
+            code = f"{openai}\nimport json, struct, base64\nfor each in client.embeddings.create({wanted}).data:\n"
+            code += "    raw = each.embedding\n"
+            code += "    if isinstance(raw, str):\n        raw = struct.unpack('<384f', base64.b64decode(raw))\n"
+            code += "    print(json.dumps(list(raw)))"
+            found = [json.loads(line) for line in run([str(python), "-c", code]).splitlines()[1:]]
+            np.testing.assert_allclose(found, vectors, atol=1e-6)
+        python = environment("langchain", "langchain-openai==1.7.4", "openai==3.57.0") / "python"
+        code = f"{langchain}\nimport json\nprint(json.dumps(embeddings.embed_documents({texts!r})))"
+        sizes, line = run([str(python), "-c", code]).splitlines()
+        assert sizes == "2 384"
+        np.testing.assert_allclose(json.loads(line), vectors, atol=1e-6)
 
 
 def test_serve_answers_what_it_has_accepted_when_it_is_stopped(tmp_path: Path) -> None:
