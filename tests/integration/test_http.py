@@ -242,7 +242,7 @@ class TestProbes:
         described = served.client.get("/openapi.json").json()
         routed = {getattr(route, "path", "") for route in served.source.app.routes}
         shown = {path.replace("{model}", "{model:path}") for path in described["paths"]}
-        assert routed - shown == {"/metrics", "/openapi.json", "/docs"}
+        assert routed - shown == {"/", "/page", "/events", "/metrics", "/openapi.json", "/docs"}
         assert shown <= routed
         schemas = described["components"]["schemas"]
         assert set(schemas["EmbedBody"]["properties"]) == set(EmbedBody.model_fields)
