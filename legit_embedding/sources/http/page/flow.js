@@ -44,8 +44,8 @@ function headline(figures) {
   const memory = device?.memory_used ? `, ${gigabytes(device.memory_used)}` : "";
   put(find("device"), device ? percent(device.busy) + memory : NONE);
   find("device-name").title = device?.name ?? "";
-  put(find("empty"), figures.empty_in_s == null ? "not at this rate" : figures.empty_in_s ? duration(figures.empty_in_s) : "empty");
-  put(find("oldest"), figures.oldest_s == null ? "none waits" : duration(figures.oldest_s));
+  put(find("empty"), figures.empty_in_s == null ? "unknown" : figures.empty_in_s ? duration(figures.empty_in_s) : "all done");
+  put(find("oldest"), figures.oldest_s == null ? "none" : duration(figures.oldest_s));
   const { prep, waiting, device: computing, writing } = figures.stages;
   put(find("in-flight"), count(prep + waiting + computing + writing));
   put(find("embedded"), count(figures.embedded));
@@ -71,7 +71,7 @@ function flow(figures) {
 
 const METERS = [["batch_fill", "Batch fill"], ["device_share", "Device share"], ["padding_waste", "Padding"]];
 const PLAIN = [
-  ["batch_size_avg", "Items per batch", (number) => (number ? rate(number) : NONE)],
+  ["batch_size_avg", "Batch size", (number) => (number ? rate(number) : NONE)],
   ["waiting", "Waiting", count],
   ["oldest_s", "Oldest", duration],
 ];
@@ -82,6 +82,9 @@ function models(figures) {
     const dimension = model.dimension == null ? "" : `, ${model.dimension} dimensions`;
     put(element.querySelector(".kind"), `${model.kind}${dimension}${model.remote ? `, at ${model.remote}` : ""}`);
     put(element.querySelector(".speed"), `${rate(model.items_per_s)}/s`);
+    const isUntouched = !model.items && !model.waiting;
+    element.querySelector("dl").hidden = isUntouched;
+    element.querySelector(".untouched").hidden = !isUntouched;
     for (const [name] of METERS) {
       const value = model.items ? model[name] : null;
       put(element.querySelector(`[data-name=${name}]`), percent(value));
@@ -103,6 +106,7 @@ function card(model) {
     make("div", { class: "title" }, make("h3", {}, model.queue), make("span", { class: "speed" })),
     make("p", { class: "kind" }),
     make("dl", {}, ...meters, ...PLAIN.map(([name, title]) => fact(name, title))),
+    make("p", { class: "untouched" }, "Nothing has come for it yet."),
     make("p", { class: "problem" }),
   );
 }
@@ -133,6 +137,7 @@ function group(figures) {
       each.worker, each.problem ? `${each.state}: ${each.problem}` : each.state, rate(each.items_per_s),
       count(each.in_flight), percent(each.device_busy), `${duration(each.heartbeat_age_s)} ago`,
     ]);
+    element.children[3].classList.add("wide");
     element.children[1].dataset.tone = (STATES[each.state] ?? ["fair"])[0];
   });
   find("lost").hidden = !seen.lost.length;
