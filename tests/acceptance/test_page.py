@@ -183,7 +183,7 @@ class TestFlow:
         expect(page.locator("#state")).to_have_text("Running")
         outage.failed("connection refused")
         expect(page.locator("#state")).to_have_text("Unhealthy")
-        expect(page.locator("#causes")).to_contain_text("the broker is out of order: connection refused")
+        expect(page.locator("#causes")).to_contain_text("The broker is out of order: connection refused")
         expect(page.get_by_role("status").first).to_have_text("pod: Unhealthy")
         assert page.title().startswith("Unhealthy")
         outage.over()

@@ -70,7 +70,7 @@ def test_the_files_load_nothing_from_elsewhere_and_hold_no_inline_code(serve: Ca
     named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     files = [name for name in named if name.startswith("page/")]
     assert {name.rpartition(".")[2] for name in files} == {"css", "js", "svg"}
-    assert set(named) - set(files) == {"docs", "health", "metrics"}
+    assert set(named) - set(files) == {"docs", "health"}
     assert not re.search(r"<style|style=|<script>|\son\w+=", page.text)
     for path in ["/", *(f"/{name}" for name in files)]:
         answer = client.get(path)

@@ -11,11 +11,15 @@ const STATES = {
   stopping: ["fair", "Stopping: what was accepted is finished"],
 };
 
+const LAST = 5;
+
 export function verdict(tone, said, causes = []) {
   find("verdict").dataset.tone = tone;
   put(find("state"), said);
-  show(find("causes"), causes, (cause) => cause, () => make("li"), put);
+  show(find("causes"), causes.map(sentence), (cause) => cause, () => make("li"), put);
 }
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function announce(said) {
   put(find("announcement"), said);
@@ -50,7 +54,6 @@ function headline(figures) {
   put(find("in-flight"), count(prep + waiting + computing + writing));
   put(find("embedded"), count(figures.embedded));
   put(find("failed"), count(figures.failed));
-  find("failed").dataset.tone = figures.failed ? "bad" : "";
 }
 
 function flow(figures) {
@@ -113,10 +116,10 @@ function card(model) {
 
 function errors(figures) {
   find("errors-part").hidden = !figures.errors.length;
-  show(find("errors"), figures.errors, (each) => `${each.code} ${each.model}`, row(3, [2]), (element, each) =>
+  show(find("errors"), figures.errors, (each) => `${each.code} ${each.model}`, row(["", "", "number"]), (element, each) =>
     cells(element, [each.code, each.model || NONE, count(each.count)]));
   find("last-title").hidden = !figures.last_errors.length;
-  show(find("last"), figures.last_errors, (each) => `${each.at} ${each.task_id}`, last, (element, each) => {
+  show(find("last"), figures.last_errors.slice(0, LAST), (each) => `${each.at} ${each.task_id}`, last, (element, each) => {
     put(element.querySelector(".when"), `${duration(each.age_s)} ago`);
   });
 }
@@ -132,21 +135,20 @@ function group(figures) {
   find("group-problem").hidden = !figures.group_problem;
   put(find("group-problem"), `The other workers cannot be seen: ${figures.group_problem}`);
   if (!seen) return;
-  show(find("group"), seen.workers, (each) => each.worker, row(6, [2, 3, 4, 5]), (element, each) => {
+  show(find("group"), seen.workers, (each) => each.worker, row(["", "", "number", "number wide", "number", "number wide"]), (element, each) => {
     cells(element, [
       each.worker, each.problem ? `${each.state}: ${each.problem}` : each.state, rate(each.items_per_s),
       count(each.in_flight), percent(each.device_busy), `${duration(each.heartbeat_age_s)} ago`,
     ]);
-    element.children[3].classList.add("wide");
     element.children[1].dataset.tone = (STATES[each.state] ?? ["fair"])[0];
   });
   find("lost").hidden = !seen.lost.length;
   put(find("lost"), `Not seen lately: ${seen.lost.join(", ")}`);
 }
 
-function row(columns, numbers) {
-  return () => make("tr", {}, ...Array.from({ length: columns }, (_, place) =>
-    place ? make("td", numbers.includes(place) ? { class: "number" } : {}) : make("th", { scope: "row" })));
+function row(classes) {
+  const cell = (name, place) => (place ? make("td", { class: name }) : make("th", { scope: "row" }));
+  return () => make("tr", {}, ...classes.map(cell));
 }
 
 function cells(element, texts) {
