@@ -14,8 +14,7 @@ import pytest
 import redis
 
 from legit_embedding.cli.shared.lazy import INTERRUPTED
-from legit_embedding.cli.workers import top
-from legit_embedding.telemetry import keys
+from legit_embedding.telemetry import keys, scene
 from legit_embedding.telemetry.place import place
 from tests.unit.cli.invoking import Cli
 
@@ -169,18 +168,18 @@ class TestTop:
 
     def test_it_outlives_its_server(self, cli: Cli, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         show(client, "a")
-        looks = iter([top.look, top.look])
+        looks = iter([scene.look, scene.look])
 
         def look(server: redis.Redis) -> object:
             if (real := next(looks, None)) is not None:
                 return real(server)
-            monkeypatch.setattr(top, "look", interrupted)
+            monkeypatch.setattr(scene, "look", interrupted)
             raise redis.ConnectionError("gone for a moment")
 
         def interrupted(_: redis.Redis) -> object:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(top, "look", look)
+        monkeypatch.setattr(scene, "look", look)
         shown = cli("top", "--interval", "0.1", "--json", code=INTERRUPTED)
         assert len(shown.stdout.splitlines()) == 2
         assert "gone for a moment; trying again" in shown.stderr
