@@ -58,7 +58,8 @@ class TestHealth:
         show(client, "w", state=state, problem="a reason" if state == "unhealthy" else "")
         said = "w is unhealthy: a reason" if state == "unhealthy" else f"w is {state}"
         assert cli.failure("health", "--worker", "w") == said
-        show(client, "w")
+        model = {"loaded": True, "last_ok_s": 1.5, "waiting": 2}
+        show(client, "w", by_model=json.dumps({"minilm": model | {"items": 3}}))
         assert cli.json("health", "--worker", "w", "--json") == {
             "worker": "w",
             "healthy": True,
@@ -66,6 +67,7 @@ class TestHealth:
             "problem": "",
             "warning": "",
             "role": "",
+            "models": {"minilm": model},
         }
 
     def test_the_workers_of_this_place_are_found_whatever_their_names(self, cli: Cli, client: redis.Redis) -> None:
