@@ -92,6 +92,7 @@ class TaskPool(BasePool):
             self.pipeline = process.start(nodename=nodename, threads=self.limit, on_fatal=self._on_fatal)
         except ConfigError as error:
             self._refuse(str(error))
+        process.current().queues = tuple(self.app.amqp.queues.consume_from)
         self._readiness.expect(process.current())
         self._continuations[:] = [GreenletThread(f"trace-{n}") for n in range(1, self.limit + 1)]
         for thread in self._continuations:
