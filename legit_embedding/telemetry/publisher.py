@@ -11,6 +11,7 @@ from legit_embedding import __version__
 from legit_embedding.engine.stats import Memory
 from legit_embedding.pipeline.snapshot import WINDOW_S
 from legit_embedding.telemetry import keys
+from legit_embedding.telemetry.health import of_model
 from legit_embedding.telemetry.place import place
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Publisher:
         device = choice.as_dict() if choice is not None else {}
         registry = self._pipeline.registry
         by_model = {
-            name: _model(model, rates.get(name, 0.0)) | registry.tower(name).identity()
+            name: _model(model, rates.get(name, 0.0)) | of_model(model, snapshot.at) | registry.tower(name).identity()
             for name, model in snapshot.models.items()
         }
         return {

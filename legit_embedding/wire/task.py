@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from legit_embedding.errors import TaskError
+from legit_embedding.errors import TaskError, misfit
 from legit_embedding.models.config import Encoding, Kind
 from legit_embedding.wire import json_text
 
@@ -83,9 +83,8 @@ class _Wire(BaseModel):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "task"
-            raise TaskError("invalid_task", f"{where}: {first['msg']}") from None
+            where, why = misfit(error)
+            raise TaskError("invalid_task", f"{where or 'task'}: {why}") from None
 
 
 class TaskObject(_Wire):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from legit_embedding.cli.shared.lazy import INTERRUPTED
 from legit_embedding.cli.workers import top
 from legit_embedding.telemetry import keys
 from legit_embedding.telemetry.place import place
@@ -164,7 +165,7 @@ class TestTop:
                 pass
             process.send_signal(signal.SIGINT)
             _, stderr = process.communicate(timeout=10)
-        assert (process.returncode, stderr) == (0, "")
+        assert (process.returncode, stderr) == (INTERRUPTED, "")
 
     def test_it_outlives_its_server(self, cli: Cli, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         show(client, "a")
@@ -180,6 +181,6 @@ class TestTop:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(top, "look", look)
-        shown = cli("top", "--interval", "0.1", "--json")
+        shown = cli("top", "--interval", "0.1", "--json", code=INTERRUPTED)
         assert len(shown.stdout.splitlines()) == 2
         assert "gone for a moment; trying again" in shown.stderr
