@@ -12,6 +12,8 @@ from legit_embedding.engine.stats import DecayingRate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from legit_embedding.config import EngineConfig
+
 FULL_BATCHES = 2
 """The batches of each model that may always be held: one computes while the next is collected."""
 _LOOK_S = 0.1
@@ -77,3 +79,28 @@ class Hold:
             rate.add(self._settled.pop(model, 0), now)
             by_time = int(self._hold_s * rate.per_second(now))
             self._bounds[model] = max(by_time, FULL_BATCHES * self._full_batch(model))
+
+
+class Holds:
+    """The bounds of all sources: what is read from streams, and what Celery prefetches; HTTP has bounds of its own.
+
+    Args:
+        models: the queues of the registry.
+        config: the engine's settings.
+        full_batch: returns the number of items in a model's full batch.
+    """
+
+    def __init__(self, models: Iterable[str], config: EngineConfig, full_batch: Callable[[str], int]) -> None:
+        self._most = config.max_in_flight
+        self._read, self._prefetched = (Hold(models, config.hold_s, full_batch) for _ in range(2))
+        self.by_origin = {"stream": self._read, "local": self._read, "celery": self._prefetched}
+        """By the kind of a task's origin."""
+
+    def room(self, in_flight: int) -> int:
+        """The number of further tasks to read, with so many in flight from all sources; 0 or less means none."""
+        return min(self._most - in_flight, self._read.room())
+
+    @property
+    def prefetch(self) -> int:
+        """The number of unacknowledged messages to hold."""
+        return min(self._most, self._prefetched.bound())

@@ -11,8 +11,9 @@ from legit_embedding.errors import TaskError
 from legit_embedding.models.registry import Registry
 from legit_embedding.pipeline.accounts import Accounts
 from legit_embedding.pipeline.admission import Admission
+from legit_embedding.pipeline.backlog import BacklogBoard
 from legit_embedding.pipeline.backpressure import Backpressure
-from legit_embedding.pipeline.hold import Hold
+from legit_embedding.pipeline.hold import Holds
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
@@ -86,6 +87,7 @@ class Pipeline:
         """The state of links outside the pipeline that deliver its tasks."""
         self.notices: dict[str, str] = {}
         """Warnings of a worker that is well otherwise, by subject."""
+        self.backlog = BacklogBoard()
         self._tracer = tracer
         self._admission = Admission(settings.streams, self.registry, tracer)
         self._fetcher = Fetcher(settings.fetch)
@@ -98,11 +100,10 @@ class Pipeline:
         given = handoffs if prep_only else None
         self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal, redis=redis)
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
-        queues, hold_s = self.registry.queues(), settings.engine.hold_s
-        self._read, self._prefetched = (Hold(queues, hold_s, self.processor.full_batch) for _ in range(2))
-        holds = {"stream": self._read, "local": self._read, "celery": self._prefetched}
-        self._accounts = Accounts(queues, handoffs, self._parking, holds, on_closed=self._closed)
-        self._room = Backpressure(self._room_to_read, self.writer, self.processor.has_room)
+        queues = self.registry.queues()
+        self._holds = Holds(queues, settings.engine, self.processor.full_batch)
+        self._room = Backpressure(lambda: self._holds.room(self.in_flight), self.writer, self.processor.has_room)
+        self._accounts = Accounts(queues, handoffs, self._parking, self._holds.by_origin, on_closed=self._room.closed)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(
                 ContentReader(self._fetcher, settings.fetch, settings.image_roots),
@@ -226,7 +227,7 @@ class Pipeline:
     @property
     def prefetch(self) -> int:
         """The number of unacknowledged messages to hold at this moment; it follows the measured throughput."""
-        return min(self.settings.engine.max_in_flight, self._prefetched.bound())
+        return self._holds.prefetch
 
     def dead_thread(self) -> str | None:
         """The name of a thread that should be running and is not."""
@@ -306,14 +307,8 @@ class Pipeline:
         sink = self._direct if origin.kind == "http" else self.writer
         return Job(origin, caller, sink, self._accounts)
 
-    def _room_to_read(self) -> int:
-        return min(self.settings.engine.max_in_flight - self.in_flight, self._read.room())
-
     def _room_for_prep(self) -> None:
         self._room.prep_changed()
-
-    def _closed(self) -> None:
-        self._room.closed()
 
     def _room_for_all(self) -> None:
         self._room.changed()

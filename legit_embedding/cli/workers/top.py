@@ -14,9 +14,9 @@ from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
 from legit_embedding.cli.shared.tables import table
 from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate
-from legit_embedding.cli.streams.glance import glance
 from legit_embedding.cli.workers.fleet import look
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.glance import glance
 
 if TYPE_CHECKING:
     from collections.abc import Collection

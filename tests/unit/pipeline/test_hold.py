@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from legit_embedding.config import EngineConfig
 from legit_embedding.pipeline import hold as module
-from legit_embedding.pipeline.hold import Hold
+from legit_embedding.pipeline.hold import Hold, Holds
 
 BATCHES = {"quick": 16, "slow": 4}
 HOLD_S = 3.0
@@ -86,3 +87,13 @@ def test_tasks_of_no_known_model_count(clock: Clock) -> None:
     for _ in range(40):
         hold.opened("")
     assert hold.room() == -8
+
+
+def test_the_bounds_of_the_sources(clock: Clock) -> None:
+    holds = Holds(["quick"], EngineConfig(max_in_flight=50), BATCHES.__getitem__)
+    assert (holds.prefetch, holds.room(0), holds.room(30), holds.room(60)) == (32, 32, 20, -10)
+    for _ in range(10):
+        holds.by_origin["celery"].opened("quick")
+    assert holds.room(10) == 32, "another source's bound is not used up"
+    work(holds.by_origin["celery"], clock, "quick", 1000, 20)
+    assert (holds.prefetch, holds.room(10)) == (50, 32)
