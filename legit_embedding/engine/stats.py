@@ -107,6 +107,8 @@ class ModelStats:
     """Sum of the items' own costs over all batches."""
     padded_cost: int
     """Total cost of these batches, padding included."""
+    oldest_s: float | None = None
+    """Time for which the oldest item has waited, in seconds; None while nothing waits."""
     cache_hits: int = 0
     """Items that were answered from the content cache; they are in none of the other counts."""
     cache_misses: int = 0

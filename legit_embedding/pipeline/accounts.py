@@ -46,7 +46,8 @@ class Accounts:
         self._parking = parking
         self._holds = holds
         self._on_closed = on_closed
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # which takes the lock in Python: twice as slow
         self._in_flight = 0
 
     @property
@@ -58,7 +59,7 @@ class Accounts:
         """Count an accepted task, whose model is known by now if it ever is."""
         if (hold := self._holds.get(job.origin.kind)) is not None:
             hold.opened(job.model)
-        with self._changed:
+        with self._lock:
             self._in_flight += 1
 
     def answered(self, job: Job, written: Written) -> None:
@@ -80,7 +81,7 @@ class Accounts:
         """Count out a task whose caller has been told."""
         if (hold := self._holds.get(job.origin.kind)) is not None:
             hold.closed(job.model)
-        with self._changed:
+        with self._lock:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._changed.notify_all()

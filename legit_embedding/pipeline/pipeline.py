@@ -79,6 +79,8 @@ class Pipeline:
         self.settings = settings
         self.worker = worker
         self.prep_only = prep_only
+        self.queues: tuple[str, ...] = ()
+        """The Celery queues that the worker reads."""
         self.registry = Registry(settings.models)
         self.phase: Phase = "starting"
         self.watched: list[threading.Thread] = []
@@ -250,7 +252,6 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         """All counters and states at this moment; holds no lock for long."""
-        counts = self._accounts.counts
         return Snapshot.now(
             phase=self.phase,
             dead_thread=self.dead_thread(),
@@ -263,7 +264,7 @@ class Pipeline:
             engine=self.processor.stats(),
             writer=self.writer.stats(),
             source=together([source.stats() for source in self.sources]),
-            counts=counts,
+            counts=self._accounts.counts,
         )
 
     def stop(self, within: float = math.inf) -> None:

@@ -53,7 +53,8 @@ class Routed:
         """Current counters of both."""
         local = self.local.stats() if self.local is not None else None
         local = local or EngineStats({}, busy=0.0, open_items=0, open_batches=0, on_device=0, turned_at=0.0)
-        return replace(local, models={**local.models, **self.remote.stats()})
+        open_items = local.open_items + self.remote.open_items
+        return replace(local, models={**local.models, **self.remote.stats()}, open_items=open_items)
 
     def progress(self) -> Progress | None:
         """The device's; a remote that makes no progress is no fault of this worker's."""

@@ -136,11 +136,11 @@ class HttpConfig(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """The port to listen on; 0 for none."""
     embed: bool = True
-    """True if `/embed` and `/v1` are served; with false only health and metrics, which may be open to other hosts
-    without a token."""
+    """True if `/embed` and `/v1` are served; with false only health, metrics and the page's figures, which may be open
+    to other hosts without a token."""
     token: str = Field("", repr=False)
-    """The bearer token that requests need, except those for `/health` and `/live`; empty for none. Without a token only
-    a loopback address can be listened on."""
+    """The bearer token that requests need, except those for `/health`, `/live` and the page's files; empty for none.
+    Without a token only a loopback address can be listened on."""
     tokens: tuple[str, ...] = Field((), repr=False)
     """Further tokens, each as good as `token`."""
     token_file: Path | None = None
