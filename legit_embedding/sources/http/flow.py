@@ -101,8 +101,6 @@ class Flow:
         """Return the rates by model and the total; empty for the first look after a while, which has none yet."""
         is_first = now.at - self._looked_at > WINDOW_S
         self._looked_at = now.at
-        if is_first:
-            self._rates = Rates()
         rates = self._rates.update(now)
         if is_first:
             return {}
