@@ -10,7 +10,7 @@ from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.pipeline.task_counts import MODEL_FAULTS, OK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from legit_embedding.config import Settings
     from legit_embedding.engine.histogram import Distribution
@@ -68,6 +68,8 @@ class Snapshot:
     """The last tasks that ended in an error, oldest first."""
     notices: tuple[str, ...] = ()
     """Warnings of a worker that is well otherwise, one sentence each."""
+    probes: Mapping[str, str] = field(default_factory=dict)
+    """The models whose last probe failed, or is not answered in time, with the reason."""
 
     @classmethod
     def now(cls, *, counts: TaskCounts, **read: Any) -> Snapshot:  # noqa: ANN401 - the fields above

@@ -14,6 +14,7 @@ from legit_embedding.wire.task import MAX_METADATA_BYTES
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
 class _Section(BaseModel):
@@ -117,6 +118,9 @@ class EngineConfig(_Section):
     """True if `device = "auto"` may settle on a GPU where another worker of this host already computes."""
     cudnn_attention: bool = False
     """True if attention may run on cuDNN, which plans anew for every shape."""
+    probe_s: NonNegativeFloat = 60.0
+    """After how many seconds without an embedded item a model embeds a probe, so that health is up to date; 0 for
+    never. A probe is a short text or a grey image; no task is counted."""
     stall_exit_s: PositiveFloat | None = None
     """After how many seconds without progress on the device the process ends; unset for never."""
 

@@ -10,6 +10,7 @@ from legit_embedding import __version__
 from legit_embedding.engine.stats import Memory
 from legit_embedding.telemetry import keys
 from legit_embedding.telemetry.figures import Rates, of_model
+from legit_embedding.telemetry.health import state_of_model
 from legit_embedding.telemetry.place import place
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class Publisher:
         device = choice.as_dict() if choice is not None else {}
         registry = self._pipeline.registry
         by_model = {
-            name: of_model(model, rates.get(name, 0.0)) | registry.tower(name).identity()
+            name: of_model(model, rates.get(name, 0.0))
+            | state_of_model(model, snapshot.at)
+            | registry.tower(name).identity()
             for name, model in snapshot.models.items()
         }
         return {

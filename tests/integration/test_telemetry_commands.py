@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from legit_embedding.cli.shared.lazy import INTERRUPTED
 from legit_embedding.telemetry import keys, scene
 from legit_embedding.telemetry.place import place
 from tests.unit.cli.invoking import Cli
@@ -57,7 +58,8 @@ class TestHealth:
         show(client, "w", state=state, problem="a reason" if state == "unhealthy" else "")
         said = "w is unhealthy: a reason" if state == "unhealthy" else f"w is {state}"
         assert cli.failure("health", "--worker", "w") == said
-        show(client, "w")
+        model = {"loaded": True, "last_ok_s": 1.5, "waiting": 2}
+        show(client, "w", by_model=json.dumps({"minilm": model | {"items": 3}}))
         assert cli.json("health", "--worker", "w", "--json") == {
             "worker": "w",
             "healthy": True,
@@ -65,6 +67,7 @@ class TestHealth:
             "problem": "",
             "warning": "",
             "role": "",
+            "models": {"minilm": model},
         }
 
     def test_the_workers_of_this_place_are_found_whatever_their_names(self, cli: Cli, client: redis.Redis) -> None:
@@ -163,7 +166,7 @@ class TestTop:
                 pass
             process.send_signal(signal.SIGINT)
             _, stderr = process.communicate(timeout=10)
-        assert (process.returncode, stderr) == (0, "")
+        assert (process.returncode, stderr) == (INTERRUPTED, "")
 
     def test_it_outlives_its_server(self, cli: Cli, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         show(client, "a")
@@ -179,6 +182,6 @@ class TestTop:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(scene, "look", look)
-        shown = cli("top", "--interval", "0.1", "--json")
+        shown = cli("top", "--interval", "0.1", "--json", code=INTERRUPTED)
         assert len(shown.stdout.splitlines()) == 2
         assert "gone for a moment; trying again" in shown.stderr

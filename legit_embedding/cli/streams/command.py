@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     "and no rates.",
 )
 @click.option("--watch", is_flag=True, help="Go on looking until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 def streams(more: tuple[str, ...], interval: float, watch: bool, as_json: bool) -> None:
     """Show the length of the streams, their consumers, and the estimated time until they are empty.
 

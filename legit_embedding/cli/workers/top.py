@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Group
+from rich.filesize import decimal
 from rich.text import Text
 
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
-from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate, size, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate
 from legit_embedding.config import load_settings
 from legit_embedding.telemetry.scene import observe
 
@@ -32,14 +34,15 @@ STYLES = {
 @click.option(
     "--queue", "queues", multiple=True, default=("embedding",), show_default=True, help="A Celery queue; repeatable."
 )
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds a look.")
-@click.option("--once", is_flag=True, help="One look, not a live view.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds.")
+@click.option("--once", is_flag=True, help="Look once and exit.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
     """Show a live view of the workers until Ctrl-C: throughput, queue depths, and the estimated time to completion.
 
-    The workers publish these figures every few seconds. Waiting tasks are the unread entries of the task stream and,
-    if redis_url is the broker too, the messages in the Celery queues.
+    The workers publish these figures every few seconds. Tasks that no worker has taken yet are the unread entries of
+    the task stream and, if redis_url is the broker too, the messages in the Celery queues. A task in flight has been
+    taken and not yet answered; an item that waits is prepared and ready for the device.
 
     \b
     --json prints
@@ -74,7 +77,7 @@ def board(scene: Scene, note: str = "") -> RenderableType:
         note: a line below the tables.
     """
     done = "never at this rate" if scene.empty_in_s is None else f"in {duration(scene.empty_in_s)}"
-    totals = f"{count(scene.waiting)} waiting, {count(scene.in_flight)} in flight, all done {done}"
+    totals = f"{count(scene.waiting)} not taken yet, {count(scene.in_flight)} in flight, all done {done}"
     parts: list[RenderableType] = [
         Text(printable(f"Workers at {scene.server}: {rate(scene.items_per_s)}, {totals}"), style="bold")
     ]
@@ -86,12 +89,12 @@ def board(scene: Scene, note: str = "") -> RenderableType:
 
 
 def _workers(workers: tuple[Shown, ...]) -> Group:
-    columns = ("Worker", "State", "Items", "Waiting", "In flight", "Batch", "Busy", "Memory", "Failed", "Up", "Seen")
+    columns = ("Worker", "State", "Items", "In flight", "Busy", "Failed", "Batch", "Memory", "Up", "Seen")
     rows = [
         (
             *(each.worker, Text(printable(each.state), style=STYLES.get(each.state, "")), rate(each.items_per_s)),
-            *(count(each.queue_depth), count(each.in_flight), f"{each.batch_size_avg:.1f}", f"{each.device_busy:.0%}"),
-            *(size(each.vram_used_bytes) if each.vram_used_bytes else "-", count(each.failed)),
+            *(count(each.in_flight), f"{each.device_busy:.0%}", count(each.failed), f"{each.batch_size_avg:.1f}"),
+            decimal(each.vram_used_bytes) if each.vram_used_bytes else "-",
             *(duration(each.uptime_s), duration(each.heartbeat_age_s)),
         )
         for each in workers
@@ -100,7 +103,7 @@ def _workers(workers: tuple[Shown, ...]) -> Group:
 
 
 def _models(workers: tuple[Shown, ...]) -> Group:
-    columns = ("Model", "Worker", "Items", "Waiting", "Batch", "Fill", "Padding", "Share")
+    columns = ("Model", "Worker", "Items", "Waiting", "Share", "Fill", "Batch", "Padding")
     rows = [
         (name, each.worker, *_figures(figures))
         for each in workers
@@ -110,10 +113,6 @@ def _models(workers: tuple[Shown, ...]) -> Group:
 
 
 def _figures(model: dict[str, Any]) -> tuple[str, ...]:
-    ratios = (f"{model.get(key, 0):.0%}" for key in ("batch_fill", "padding_waste", "device_share"))
-    return (
-        rate(model.get("items_per_s")),
-        count(model.get("waiting")),
-        f"{model.get('batch_size_avg', 0):.1f}",
-        *ratios,
-    )
+    share, fill, padding = (f"{model.get(key, 0):.0%}" for key in ("device_share", "batch_fill", "padding_waste"))
+    batch = f"{model.get('batch_size_avg', 0):.1f}"
+    return rate(model.get("items_per_s")), count(model.get("waiting")), share, fill, batch, padding
