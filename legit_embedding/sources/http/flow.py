@@ -117,6 +117,7 @@ class Flow:
             "model": tower.model,
             "kind": tower.kind,
             "dimension": dimension,
+            "loaded": model.loaded,
             "oldest_s": model.oldest_s,
             "remote": model.remote.where if model.remote is not None else None,
         }
