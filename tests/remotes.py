@@ -143,14 +143,17 @@ class Remote:
         ready.set()
         await self._ending.wait()
         server.close()
-        for _ in range(3):
-            await asyncio.sleep(0)  # a connection that was accepted just now is told of in a later turn
+        # A connection that was accepted just now is told of in a later turn.
+        accepting = [task for task in asyncio.all_tasks() if "_accept_connection" in repr(task.get_coro())]
+        await asyncio.gather(*accepting, return_exceptions=True)
+        await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers:
             writer.transport.abort()
-        await asyncio.sleep(0)  # an aborted connection is closed in the next turn
+        # An aborted connection is closed in a later turn.
+        await asyncio.wait_for(asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True), 20)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
