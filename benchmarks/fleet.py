@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ENTRIES_S = 12
-"""How long each run lasts at the ideal rate, in seconds."""
+"""The length of each run at the ideal rate, in seconds."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from tests.soak.tally import Outcomes
 from tests.workers import COMMAND, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 BATCH_S, BATCH = 0.16, 32
@@ -120,7 +121,7 @@ def _add(client: redis.Redis, ids: list[str]) -> None:
 
 
 def _worker(server: Server, directory: Path, name: str) -> Worker:
-    command = COMMAND
+    command: Sequence[str] = COMMAND
     if name == "pod-3":  # a node that has to pull the image first
         shell = f'sleep {LATE_S}; exec {shlex.join([sys.executable, *COMMAND])} "$@"'
         command = ("-c", "import os, sys; os.execvp('sh', ['sh', '-c', sys.argv[1], 'sh', *sys.argv[2:]])", shell)
