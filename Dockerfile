@@ -12,7 +12,7 @@ WORKDIR /app
 
 # From what changes least to what changes most: torch with its CUDA libraries, the other packages, this one.
 COPY constraints.txt ./
-# The address of a package index with CPU builds of torch: the image is without CUDA's libraries then.
+# The address of a package index with CPU builds of torch and torchvision: the image is without CUDA's libraries then.
 ARG TORCH_INDEX=""
 RUN pip install ${TORCH_INDEX:+--no-deps --index-url "$TORCH_INDEX"} -c constraints.txt torch torchvision
 COPY pyproject.toml README.md LICENSE gpubatch.py ./
@@ -20,7 +20,8 @@ COPY pyproject.toml README.md LICENSE gpubatch.py ./
 ARG EXTRAS="flower,heif,otel"
 RUN mkdir legit_embedding && echo '__version__ = "0"' > legit_embedding/__init__.py \
     && pip install -c constraints.txt ".[$EXTRAS]" \
-    && pip uninstall --yes legit-embedding && rm -r legit_embedding
+    && pip uninstall --yes legit-embedding && rm -r legit_embedding \
+    && python -c "import torchvision" # fails where torch and torchvision are not builds of one kind
 # Debian packages to add. "g++" is the compiler that engine.compile needs.
 ARG PACKAGES=""
 RUN [ -z "$PACKAGES" ] || { apt-get update && apt-get install -y --no-install-recommends $PACKAGES \

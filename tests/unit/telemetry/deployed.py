@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
+COST = DEPLOY / "kubernetes" / "components" / "monitoring" / "cost.yaml"
 _METRIC = re.compile(r"\b(?:legit|process|python)_[a-z_]+\b")
 
 
@@ -28,7 +29,8 @@ def named_metrics() -> dict[str, set[str]]:
     """The metrics that each file names in its expressions."""
     return {
         "grafana-dashboard.json": _metrics(dashboard_expressions()),
-        "alerts.yml": _metrics(rule["expr"] for group in alerts()["groups"] for rule in group["rules"]),
+        "alerts.yml": _metrics(rule["expr"] for rule in _rules(alerts())),
+        "cost.yaml": _metrics(rule["expr"] for rule in _rules(yaml.safe_load(COST.read_text())["spec"])),
     }
 
 
@@ -39,6 +41,11 @@ def dashboard_expressions() -> Iterator[str]:
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["definition"]
+
+
+def _rules(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for group in spec["groups"]:
+        yield from group["rules"]
 
 
 def _metrics(expressions: Any) -> set[str]:
