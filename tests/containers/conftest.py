@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 IMAGE = os.environ.get("LEGIT_IMAGE", "legit-embedding:test")
+PREPARE_TEXT = "legit_embedding.preparation.prepare_text"
 SHOP = Path(__file__).parent / "shop"
 READ_ONLY = {"user": "12345:0", "read_only": True, "tmpfs": {"/tmp": ""}, "cap_drop": ["ALL"]}
 
@@ -74,14 +75,19 @@ class Setup(CeleryTestSetup):
         app.conf.update(result_backend=app.conf.broker_url, task_default_queue="embedding")
 
 
-def worker_container() -> Any:
+def worker_container(
+    command: list[str] | None = None,
+    environment: str = "default_worker_env",
+    volumes: dict[str, Any] | None = None,
+) -> Any:
+    """A fixture of a ready worker; `environment` is the fixture of its variables."""
     # Nothing is mounted at /app, where the plugin's own volume would hide the image's profiles.
     return container(
         image=IMAGE,
-        command=fxtr("default_worker_command"),
-        environment=fxtr("default_worker_env"),
+        command=command or fxtr("default_worker_command"),
+        environment=fxtr(environment),
         network="{default_pytest_celery_network.name}",
-        volumes={str(SHOP): {"bind": "/shop", "mode": "ro"}},
+        volumes={str(SHOP): {"bind": "/shop", "mode": "ro"}} | (volumes or {}),
         wrapper_class=Worker,
         timeout=180,
         **READ_ONLY,

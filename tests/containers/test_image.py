@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.containers.conftest import PREPARE_TEXT
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.containers
 
-PREPARE_TEXT = "legit_embedding.preparation.prepare_text"
 GRACE_S = 10
 """What ``docker stop`` leaves before it kills."""
 
