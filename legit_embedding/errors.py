@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
 ErrorCode = Literal[
     "invalid_task",
     "unknown_model",
@@ -69,6 +72,17 @@ class BusyError(Exception):
 
 class CudaForbiddenError(RuntimeError):
     """CUDA was used from a thread that must stay on the CPU."""
+
+
+def misfit(error: ValidationError) -> tuple[str, str]:
+    """Return where the first value stands that does not fit, as ``field.0.field``, and why it does not."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(map(str, first["loc"])), plain(first)
+
+
+def plain(problem: ErrorDetails) -> str:
+    """Return pydantic's message without the class of exception that pydantic writes before a validator's own words."""
+    return problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 def in_one_line(error: BaseException, *, named: bool = True, longest: int = 300) -> str:

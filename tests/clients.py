@@ -57,6 +57,13 @@ class Client:
         """Send one text, with a task id of its own."""
         return self.send(PREPARE_TEXT, {"task_id": str(uuid.uuid4()), "text": text} | fields)
 
+    def batching(self) -> dict[str, Any]:
+        """The one worker's figures by model."""
+        (reply,) = self.app.control.broadcast("batching", reply=True, timeout=10, limit=1)
+        (answer,) = reply.values()
+        models: dict[str, Any] = answer["ok"]["models"]
+        return models
+
     def entries(self, stream: str = "embedding_results") -> list[dict[str, str]]:
         """Every entry of a result stream, oldest first."""
         return [

@@ -45,6 +45,8 @@ class FaultyOptions(NullOptions):
     stall: str = "<stall>"
     """The batch takes `stall_s` longer."""
     stall_s: float = 1.0
+    fails_while: str = ""
+    """Every batch fails while there is a file of this name."""
     sticky: str = "<sticky>"
     """The device is broken from here on: this batch fails and so does every later one."""
     kill: str = "<kill>"
@@ -90,7 +92,7 @@ class FaultyModel(NullModel):
             raise getattr(torch, "AcceleratorError", RuntimeError)(STICKY_MESSAGE)
         if any(_marked(items, options.oom)) or 0 < options.oom_above < len(items):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 TiB.")
-        if any(_marked(items, options.poison)):
+        if any(_marked(items, options.poison)) or (options.fails_while and os.path.exists(options.fails_while)):
             raise ValueError("a poisoned item")
         if any(_marked(items, options.stall)):
             time.sleep(options.stall_s)

@@ -13,61 +13,49 @@ from legit_embedding.cli.shared.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
     "init": LazyCommand("legit_embedding.cli.setup.init", "Write a settings file and Celery profiles, to be edited."),
-    "serve": LazyCommand(
-        "legit_embedding.cli.workers.serve", "Embed over HTTP alone, without Celery and without Redis."
-    ),
-    "health": LazyCommand(
-        "legit_embedding.cli.workers.health", "Check whether a worker is well, for a person or a container's probe."
-    ),
+    "serve": LazyCommand("legit_embedding.cli.workers.serve", "Serve embeddings over HTTP, without Celery or Redis."),
+    "health": LazyCommand("legit_embedding.cli.workers.health", "Check whether a worker is healthy."),
     "top": LazyCommand(
-        "legit_embedding.cli.workers.top", "The workers at work: items a second, depths, batches, and when all is done."
+        "legit_embedding.cli.workers.top", "Watch the workers: throughput, queue depths, and time to completion."
     ),
     "streams": LazyCommand(
-        "legit_embedding.cli.streams.command",
-        "Show the streams: their length, who works on them, and when they will be empty.",
+        "legit_embedding.cli.streams.command", "Show the streams: length, consumers, and time until empty."
     ),
     "dead": LazyCommand(
-        "legit_embedding.cli.dead.command", "The tasks that could not be delivered: look, bring back, throw away."
+        "legit_embedding.cli.dead.command", "Inspect, requeue or delete tasks that could not be delivered."
     ),
     "submit": LazyCommand(
-        "legit_embedding.cli.submit.command",
-        "Put the tasks of a JSONL file, or a folder of images, into the task stream.",
+        "legit_embedding.cli.submit.command", "Send a JSONL file or a folder of images to the task stream."
     ),
     "embed": LazyCommand(
-        "legit_embedding.cli.embed.command", "A folder of images, or the tasks of a JSONL file, to a file of vectors."
+        "legit_embedding.cli.embed.command", "Embed a folder of images or a JSONL file into a file of vectors."
     ),
-    "search": LazyCommand(
-        "legit_embedding.cli.search.command", "The nearest vectors of such a file to a text or an image."
-    ),
+    "search": LazyCommand("legit_embedding.cli.search.command", "Find the nearest vectors to a text or an image."),
     "tail": LazyCommand("legit_embedding.cli.results.tail", "Read results, with their vectors decoded."),
     "settings": LazyCommand(
-        "legit_embedding.cli.setup.settings", "The settings in force, and where each of them was set."
+        "legit_embedding.cli.setup.settings", "Show the settings in force, and where each was set."
     ),
     "plan": LazyCommand(
-        "legit_embedding.cli.workers.plan", "Measure the models on the device, and show how large their batches may be."
+        "legit_embedding.cli.workers.plan", "Measure the models, and show how large their batches will be."
     ),
     "devices": LazyCommand(
-        "legit_embedding.cli.workers.devices", "The GPUs of this host, and the command that starts a worker on each."
+        "legit_embedding.cli.workers.devices", "List the GPUs, and the command that starts a worker on each."
     ),
-    "doctor": LazyCommand(
-        "legit_embedding.migration.commands.doctor", "Check a deployment before the switch, and say what to mend."
-    ),
+    "doctor": LazyCommand("legit_embedding.migration.commands.doctor", "Check a deployment before the cutover."),
     "cutover": LazyCommand(
-        "legit_embedding.migration.commands.cutover",
-        "Move tasks from the old fleet to the new worker, share by share, and back.",
+        "legit_embedding.migration.commands.cutover", "Move tasks from the old fleet to the new worker, and back."
     ),
     "compare": LazyCommand(
         "legit_embedding.migration.commands.compare", "Compare two sets of results, vector by vector."
     ),
     "handoff": LazyCommand(
-        "legit_embedding.migration.commands.handoff",
-        "The tensors that old prep workers left in the hand-off directory: look, sweep.",
+        "legit_embedding.migration.commands.handoff", "List and sweep the tensors that old prep workers left behind."
     ),
 }
 
-EPILOG = """Settings come from legit.toml (or the file in LEGIT_CONFIG) and LEGIT_ variables, as the worker's do.
+EPILOG = """Settings come from legit.toml (or the file in LEGIT_CONFIG) and LEGIT_ variables, like the worker's.
 
-Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted."""
+Exit codes: 0 done, 1 failed, with the reason in one line on stderr, 2 wrong usage, 130 interrupted."""
 
 
 @click.group(

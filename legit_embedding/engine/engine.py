@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from legit_embedding.engine.device.device_lock import hold
 from legit_embedding.engine.device.kernels import choose_attention
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from legit_embedding.engine.device.choice import Choice
     from legit_embedding.engine.device.device_lock import Hold
     from legit_embedding.engine.sizing.profile import Plan
-    from legit_embedding.engine.stats import ModelStats
     from legit_embedding.models.backend import Backend
 
 logger = logging.getLogger(__name__)
@@ -121,12 +120,6 @@ class Engine(Front):
             device=self._choice,
         )
 
-    def info(self) -> dict[str, Any]:
-        """Return a summary for display by ``celery inspect stats`` and Flower's pool page."""
-        stats = self.stats()
-        batching = {name: _batching(model) for name, model in stats.models.items()}
-        return {"batching": batching, "device-busy": round(stats.busy, 3)}
-
     def alive(self) -> bool:
         """Return True if the models are ready and the loop is running."""
         return self._loop.running
@@ -190,14 +183,3 @@ class Engine(Front):
             self._on_fatal(cause)
         except Exception:
             logger.exception("The callback for the engine's end raised")
-
-
-def _batching(model: ModelStats) -> dict[str, Any]:
-    return {
-        "batches": model.batches,
-        "items": model.items,
-        "batch-size-avg": round(model.batch_size_avg, 1),
-        "waiting": model.waiting,
-        "padding-waste": round(model.padding_waste, 3),
-        "device-share": round(model.share, 3),
-    }

@@ -133,13 +133,17 @@ class ModelQueue:
             "A batch of %s: %d items, cost %d of %d, waited up to %.1f ms, computed %.1f ms",
             *(self.name, len(waits), batch.cost, limits.cost, 1000 * max(waits), 1000 * seconds),
         )
-        self.counters.failed_in_row = 0 if batch.sound else self.counters.failed_in_row + 1
+        if batch.sound:
+            self.counters.failed_in_row, self.counters.last_ok_at = 0, time.monotonic()
+        else:
+            self.counters.failed_in_row += 1
         self.ceiling.went_well()
         self._keep_pace(self.plan.seconds.at(batch.cost), seconds)
 
     def stats(self, all_device_s: float, weight: float) -> ModelStats:
         """Return a snapshot of the counters."""
         counters, opened = self.counters, hasattr(self, "plan")
+        since = self.accumulator.oldest_since()
         return ModelStats(
             waiting=len(self.accumulator),
             waiting_bytes=self.accumulator.bytes,
@@ -157,10 +161,13 @@ class ModelQueue:
             linger_ms=self.linger_s * 1000,
             max_batch=self.max_batch,
             failed_in_row=counters.failed_in_row,
+            loaded=opened,
+            last_ok_at=counters.last_ok_at,
             planned_bytes=int(self.plan.weights_bytes + self.plan.bytes.at(self.ceiling.cost)) if opened else 0,
             batches_seen=counters.histograms(),
             useful_cost=counters.useful,
             padded_cost=counters.padded,
+            oldest_s=time.monotonic() - since if since is not None else None,
         )
 
     def _keep_pace(self, planned: float, seconds: float) -> None:

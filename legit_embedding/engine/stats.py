@@ -96,6 +96,10 @@ class ModelStats:
     max_batch: int | None
     failed_in_row: int
     """Consecutive batches without a single finite vector."""
+    loaded: bool
+    """True once the model is loaded and measured; a remote one always."""
+    last_ok_at: float | None
+    """Time of the last batch with a finite vector, by `time.monotonic`."""
     planned_bytes: int
     """Memory for the weights plus the largest batch that memory allows."""
     batches_seen: BatchHistograms
@@ -103,6 +107,8 @@ class ModelStats:
     """Sum of the items' own costs over all batches."""
     padded_cost: int
     """Total cost of these batches, padding included."""
+    oldest_s: float | None = None
+    """Time for which the oldest item has waited, in seconds; None while nothing waits."""
     cache_hits: int = 0
     """Items that were answered from the content cache; they are in none of the other counts."""
     cache_misses: int = 0
@@ -113,6 +119,12 @@ class ModelStats:
     def batch_size_avg(self) -> float:
         """Mean number of items per batch."""
         return self.items / self.batches if self.batches else 0.0
+
+    def __str__(self) -> str:
+        batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
+        where = f"{self.share:.0%} of the device" if self.remote is None else f"at {self.remote.where}"
+        waiting = f", {self.waiting:,} waiting" if self.waiting else ""
+        return f"{batches} of {self.batch_size_avg:.1f}, {where}{waiting}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,7 @@ class Counters:
         self.ooms = 0
         self.largest = 0
         self.failed_in_row = 0
+        self.last_ok_at: float | None = None
         self._wait_s = Histogram(SECONDS)
         self._compute_s = Histogram(SECONDS)
         self._batch_items = Histogram(SIZES)

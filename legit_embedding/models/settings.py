@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from legit_embedding.errors import ConfigError
+from legit_embedding.errors import ConfigError, misfit
 
 if TYPE_CHECKING:
     from legit_embedding.models.config import Kind, ModelConfig
@@ -40,9 +40,8 @@ def read_options(model: str, config: ModelConfig, schema: type[OptionsT]) -> Opt
     try:
         return schema.model_validate(config.options)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(("options", *map(str, first["loc"])))
-        raise misconfigured(model, where, first["msg"]) from None
+        where, why = misfit(error)
+        raise misconfigured(model, f"options.{where}".rstrip("."), why) from None
 
 
 def require_kind(model: str, config: ModelConfig, kind: Kind) -> None:

@@ -45,7 +45,8 @@ class Accounts:
         self._parking = parking
         self._most = most
         self._on_room = on_room
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # which takes the lock in Python: twice as slow
         self._in_flight = 0
 
     @property
@@ -55,7 +56,7 @@ class Accounts:
 
     def opened(self) -> None:
         """Count an accepted task."""
-        with self._changed:
+        with self._lock:
             self._in_flight += 1
 
     def answered(self, job: Job, written: Written) -> None:
@@ -75,7 +76,7 @@ class Accounts:
 
     def closed(self) -> None:
         """Count out a task whose caller has been told."""
-        with self._changed:
+        with self._lock:
             self._in_flight -= 1
             was_full = self._in_flight + 1 >= self._most
             if self._in_flight == 0:

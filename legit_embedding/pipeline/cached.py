@@ -61,7 +61,6 @@ class Cached:
         self.cancel = inner.cancel
         self.largest_batch = inner.largest_batch
         self.progress = inner.progress
-        self.info = inner.info
         self.front = inner.front
 
     def start(self) -> None:

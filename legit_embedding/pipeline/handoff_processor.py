@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -52,10 +52,6 @@ class HandOffProcessor:
 
     def progress(self) -> None:
         """None: there is no loop that could stall."""
-
-    def info(self) -> dict[str, Any]:
-        """Empty: nothing is batched here."""
-        return {}
 
     def front(self, model: str) -> None:
         """None: nothing is batched here."""

@@ -115,10 +115,12 @@ class Job(Delivery):
 
     def take(self, work: TaskObject | HandOff | TokenIds, expires: float | None = None) -> None:
         """Set the valid task; `expires` is the source's own deadline, in Unix seconds."""
-        deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
         self.interactive = work.priority == "interactive"
-        self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
+        self.deadline = expires
+        if work.deadline is not None:
+            own = work.deadline / 1000
+            self.deadline = own if expires is None else min(own, expires)
 
     def serve(self, tower: Tower) -> None:
         """Assign the task to a model.

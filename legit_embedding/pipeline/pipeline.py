@@ -14,6 +14,7 @@ from legit_embedding.pipeline.backpressure import Backpressure
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
+from legit_embedding.pipeline.probe import Prober
 from legit_embedding.pipeline.processors import make_processor
 from legit_embedding.pipeline.snapshot import Phase, Snapshot, faults, together
 from legit_embedding.prep.content import ContentReader
@@ -76,6 +77,8 @@ class Pipeline:
         self.settings = settings
         self.worker = worker
         self.prep_only = prep_only
+        self.queues: tuple[str, ...] = ()
+        """The Celery queues that the worker reads."""
         self.registry = Registry(settings.models)
         self.phase: Phase = "starting"
         self.watched: list[threading.Thread] = []
@@ -116,6 +119,7 @@ class Pipeline:
             is_interactive=lambda job: job.interactive,
         )
         self._room.prep_is(self.stage.wake)
+        self._prober = Prober(self.registry, self.processor, settings.engine.probe_s, lambda: self.phase == "running")
 
     def start(self) -> None:
         """Load the models; the pipeline accepts tasks when this returns.
@@ -129,6 +133,7 @@ class Pipeline:
         self.processor.start()
         self.stage.start()
         self.phase = "running"
+        self._prober.start()
 
     def submit(
         self,
@@ -244,19 +249,19 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         """All counters and states at this moment; holds no lock for long."""
-        counts = self._accounts.counts
         return Snapshot.now(
             phase=self.phase,
             dead_thread=self.dead_thread(),
             progress=self.processor.progress(),
             faults=tuple(faults(self.writer, self.outages, self.sources)),
             notices=tuple(self.notices.values()),
+            probes=self._prober.faults(),
             in_flight=self.in_flight,
             prep_waiting={queue: self.stage.waiting(queue) for queue in self.registry.queues()},
             engine=self.processor.stats(),
             writer=self.writer.stats(),
             source=together([source.stats() for source in self.sources]),
-            counts=counts,
+            counts=self._accounts.counts,
         )
 
     def stop(self, within: float = math.inf) -> None:
@@ -267,6 +272,7 @@ class Pipeline:
             return min(CLOSE_S, max(LEAST_CLOSE_S, deadline - time.monotonic()))
 
         self.stop_reading()
+        self._prober.close()
         give_back(self.stage.take_back())
         self.stage.close(left())
         give_back(self.stage.take_back())
@@ -280,8 +286,11 @@ class Pipeline:
             self._tracer.close()
 
     def info(self) -> dict[str, Any]:
-        """Figures for ``celery inspect stats`` and Flower's pool page."""
-        return self.processor.info() | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
+        """Figures for ``celery inspect stats`` and Flower's pool page, which shows one value per line."""
+        engine = self.processor.stats()
+        batching = {f"batching {name}": str(model) for name, model in engine.models.items()} if engine else {}
+        busy = {"device-busy": round(engine.busy, 3)} if engine else {}
+        return batching | busy | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
     def _admit(self, job: Job, kind: Kind | None) -> None:
         if job.address.fault is not None:

@@ -20,7 +20,7 @@ Each task ends in `Caller.written`, `Caller.handed_over` or `Caller.given_back`,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from legit_embedding.engine.front import Front
@@ -104,9 +104,6 @@ class Processor(Protocol):
 
     def progress(self) -> Progress | None:
         """Evidence that the loop makes progress; None if there is no loop."""
-
-    def info(self) -> dict[str, Any]:
-        """A few figures for display."""
 
     def front(self, model: str) -> Front | None:
         """Whatever holds this model's queue; None if nothing is batched."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from legit_embedding.engine.stats import EngineStats, Progress
 
@@ -53,20 +53,12 @@ class Routed:
         """Current counters of both."""
         local = self.local.stats() if self.local is not None else None
         local = local or EngineStats({}, busy=0.0, open_items=0, open_batches=0, on_device=0, turned_at=0.0)
-        return replace(local, models={**local.models, **self.remote.stats()})
+        open_items = local.open_items + self.remote.open_items
+        return replace(local, models={**local.models, **self.remote.stats()}, open_items=open_items)
 
     def progress(self) -> Progress | None:
         """The device's; a remote that makes no progress is no fault of this worker's."""
         return self.local.progress() if self.local is not None else None
-
-    def info(self) -> dict[str, Any]:
-        """Figures for display."""
-        shown = {
-            name: {"requests": model.remote.requests, "waiting": model.waiting, "items": model.items}
-            for name, model in self.remote.stats().items()
-            if model.remote is not None
-        }
-        return (self.local.info() if self.local is not None else {}) | {"remote": shown}
 
     def front(self, model: str) -> Front | None:
         """Whatever holds this model's queue."""

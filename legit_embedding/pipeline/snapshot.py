@@ -10,14 +10,14 @@ from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.pipeline.task_counts import MODEL_FAULTS, OK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from legit_embedding.config import Settings
     from legit_embedding.engine.histogram import Distribution
     from legit_embedding.engine.stats import EngineStats, ModelStats, Progress
     from legit_embedding.models.registry import Registry
     from legit_embedding.pipeline.protocols import Source
-    from legit_embedding.pipeline.task_counts import TaskCounts
+    from legit_embedding.pipeline.task_counts import Failure, TaskCounts
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.sinks.direct import DirectSink
     from legit_embedding.sinks.stats import WriterStats
@@ -64,8 +64,12 @@ class Snapshot:
     truncated: dict[str, int]
     prep_retries: dict[str, int]
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
+    last_errors: tuple[Failure, ...] = ()
+    """The last tasks that ended in an error, oldest first."""
     notices: tuple[str, ...] = ()
     """Warnings of a worker that is well otherwise, one sentence each."""
+    probes: Mapping[str, str] = field(default_factory=dict)
+    """The models whose last probe failed, or is not answered in time, with the reason."""
 
     @classmethod
     def now(cls, *, counts: TaskCounts, **read: Any) -> Snapshot:  # noqa: ANN401 - the fields above
@@ -74,6 +78,7 @@ class Snapshot:
             at=time.monotonic(),
             outcomes=counts.outcomes,
             truncated=counts.truncated,
+            last_errors=counts.last_errors,
             prep_retries=counts.prep_retries,
             prep_seconds={model: histogram.snapshot() for model, histogram in counts.prep_seconds.items()},
             **read,

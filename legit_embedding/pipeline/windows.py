@@ -35,7 +35,6 @@ class Windows:
         self.largest_batch = engine.largest_batch
         self.stats = engine.stats
         self.progress = engine.progress
-        self.info = engine.info
         self.close = engine.close
 
     def front(self, model: str) -> Front | None:  # noqa: ARG002 - there is one engine

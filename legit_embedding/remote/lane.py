@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import math
 import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from PIL import Image
 
 from legit_embedding.engine.batching.batch import Batch
 from legit_embedding.engine.batching.packer import MAX_ITEMS
@@ -21,6 +18,7 @@ from legit_embedding.engine.sizing.cost_model import Line
 from legit_embedding.engine.sizing.profile import Plan
 from legit_embedding.engine.stats import RemoteStats
 from legit_embedding.errors import ErrorCode, TaskError, in_one_line
+from legit_embedding.models.harmless import harmless_item
 from legit_embedding.redis_io.connection import Backoff
 from legit_embedding.redis_io.health import Outage
 from legit_embedding.redis_io.tasks import end
@@ -188,7 +186,7 @@ class Lane:
     async def _probe(self) -> None:
         self._probe_began = time.monotonic()
         try:
-            await self._embed(self._sample())
+            await self._embed([harmless_item(self.model.recipe(), self.model.kind)])
         except RefusedError as error:
             if self.model.base64:
                 self.model.base64 = False  # the next probe asks for numbers
@@ -271,14 +269,6 @@ class Lane:
             detail = f"the remote model failed {batch.attempts} times on this item, and not on others: {error}"
             self._halving.answer(batch, TaskError(code, detail))
 
-    def _sample(self) -> Sequence[Any]:
-        recipe = self.model.recipe()
-        if self.model.kind == "text":
-            return recipe.texts(["probe"])
-        file = io.BytesIO()
-        Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "JPEG")
-        return [recipe.image(file.getvalue(), max_pixels=64 * 64)]
-
 
 class FailureRate:
     """Share of the requests that fail, over the last fifty or so."""
@@ -301,8 +291,8 @@ class FailureRate:
 def _tells_of_its_remote(batch: Batch) -> bool:
     """True unless the batch is a lone item that has failed often and may be the cause itself.
 
-    Its failures do not count towards the remote's share, so its success must not either: the share would be too low, and
-    innocent items be blamed.
+    Its failures do not count towards the remote's share, so its success must not either: the share would be too low,
+    and innocent items be blamed.
     """
     return len(batch.deliveries) > 1 or batch.attempts < TRIES_TOGETHER
 

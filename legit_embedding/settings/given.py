@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
+from legit_embedding.errors import plain
 from legit_embedding.settings import environment, file
 from legit_embedding.settings.schema import Key, dotted, leaves, nearest
 
@@ -69,7 +70,11 @@ class Given:
 
     @cached_property
     def _leaves(self) -> set[Key]:
-        return set(leaves(self.values))
+        """The keys of the values; a heading below which all keys are commented out sets nothing."""
+        return {key for key in leaves(self.values) if self._at(key) != {}}
+
+    def _at(self, key: Key) -> Any:  # noqa: ANN401 - any value
+        return reduce(lambda table, name: table[name], key, self.values)
 
     def _places(self, key: Key) -> list[str]:
         """The places of this value, or of the list or table it stands in, or of all that stands below it."""
@@ -91,7 +96,7 @@ class Given:
         if error["type"] == "extra_forbidden":
             near = nearest(key, self.schema, self.named)
             return f"{where}: there is no such setting" + (f"; did you mean {near}?" if near else "")
-        return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+        return f"{where}: {plain(error)}"
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from legit_embedding.wire.task import MAX_METADATA_BYTES
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
 class _Section(BaseModel):
@@ -117,6 +118,9 @@ class EngineConfig(_Section):
     """True if `device = "auto"` may settle on a GPU where another worker of this host already computes."""
     cudnn_attention: bool = False
     """True if attention may run on cuDNN, which plans anew for every shape."""
+    probe_s: NonNegativeFloat = 60.0
+    """After how many seconds without an embedded item a model embeds a probe, so that health is up to date; 0 for
+    never. A probe is a short text or a grey image; no task is counted."""
     stall_exit_s: PositiveFloat | None = None
     """After how many seconds without progress on the device the process ends; unset for never."""
 
@@ -129,11 +133,11 @@ class HttpConfig(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """The port to listen on; 0 for none."""
     embed: bool = True
-    """True if `/embed` and `/v1` are served; with false only health and metrics, which may be open to other hosts
-    without a token."""
+    """True if `/embed` and `/v1` are served; with false only health, metrics and the page's figures, which may be open
+    to other hosts without a token."""
     token: str = Field("", repr=False)
-    """The bearer token that requests need, except those for `/health` and `/live`; empty for none. Without a token only
-    a loopback address can be listened on."""
+    """The bearer token that requests need, except those for `/health`, `/live` and the page's files; empty for none.
+    Without a token only a loopback address can be listened on."""
     tokens: tuple[str, ...] = Field((), repr=False)
     """Further tokens, each as good as `token`."""
     token_file: Path | None = None

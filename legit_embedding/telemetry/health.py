@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from legit_embedding.engine.stats import ModelStats
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 State = Literal["starting", "running", "degraded", "unhealthy", "stopping"]
@@ -35,7 +36,8 @@ def state_of(snapshot: Snapshot, others: Iterable[str] = (), stall_s: float = ST
 
 def report(pipeline: Observed, state: str, found: list[str]) -> tuple[HTTPStatus, dict[str, Any]]:
     """Return the status and the body of ``GET /health`` (CONTRACT section 7)."""
-    settings = pipeline.settings
+    settings, snapshot = pipeline.settings, pipeline.snapshot()
+    towers = {queue: pipeline.registry.tower(queue) for queue in pipeline.registry.queues()}
     model = settings.default_model("text") or settings.default_model("image")
     body = {
         "status": "ok" if state == "running" else state,
@@ -43,11 +45,35 @@ def report(pipeline: Observed, state: str, found: list[str]) -> tuple[HTTPStatus
         "dimension": _dimension(pipeline, model) if model is not None else None,
         "models": {
             name: {"kind": "+".join(config.serves), "dimension": _dimension(pipeline, name)}
+            | _of_towers(snapshot, [queue for queue, tower in towers.items() if tower.model == name])
             for name, config in settings.models.items()
         },
         "problems": found,
     }
     return HTTPStatus.OK if state in WELL else HTTPStatus.SERVICE_UNAVAILABLE, body
+
+
+def _of_towers(snapshot: Snapshot, queues: Iterable[str]) -> dict[str, Any]:
+    """Describe the state of a model by its queues: of two towers, that of the one that is worse off."""
+    states = [state_of_model(model, snapshot.at) for queue, model in snapshot.models.items() if queue in queues]
+    if len(states) < 2:  # noqa: PLR2004 - two towers
+        return states[0] if states else {"loaded": False, "last_ok_s": None, "waiting": 0}
+    ages = [each["last_ok_s"] for each in states]
+    return states[0] | {
+        "loaded": all(each["loaded"] for each in states),
+        "last_ok_s": None if None in ages else max(ages),
+        "waiting": sum(each["waiting"] for each in states),
+    }
+
+
+def state_of_model(model: ModelStats, now: float) -> dict[str, Any]:
+    """Describe the state of one queue's model; `now` is by `time.monotonic`."""
+    state: dict[str, Any] = {
+        "loaded": model.loaded,
+        "last_ok_s": None if model.last_ok_at is None else round(max(0.0, now - model.last_ok_at), 1),
+        "waiting": model.waiting,
+    }
+    return state if model.remote is None else state | {"breaker": "open" if model.remote.is_open else "closed"}
 
 
 def is_alive(snapshot: Snapshot) -> bool:
@@ -65,10 +91,9 @@ def problems(snapshot: Snapshot, stall_s: float = STALL_S) -> list[str]:
 def degradations(snapshot: Snapshot) -> list[str]:
     """Describe each remote model that is away or slow in a sentence: its tasks wait, and all others are served."""
     return [
-        f"the remote model {name} at {model.remote.where} is {'away' if model.remote.is_open else 'slow'}: "
-        f"{model.remote.problem}"
+        f"the remote model {name} at {model.remote.where} is {'away' if model.remote.is_open else 'slow'}: {problem}"
         for name, model in snapshot.models.items()
-        if model.remote is not None and model.remote.problem
+        if model.remote is not None and (problem := model.remote.problem or snapshot.probes.get(name))
     ]
 
 
@@ -88,6 +113,8 @@ def _of_processor(snapshot: Snapshot, stall_s: float) -> Iterator[str]:
     for name, model in snapshot.models.items():
         if model.failed_in_row >= FAILURES:
             yield f"the model {name} has failed {model.failed_in_row} times in a row"
+        elif model.remote is None and name in snapshot.probes:
+            yield f"the model {name} has failed a probe: {snapshot.probes[name]}"
 
 
 def _dimension(pipeline: Observed, model: str) -> int | None:

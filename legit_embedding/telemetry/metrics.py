@@ -86,6 +86,13 @@ class WorkerCollector(Collector):
         help_ = "Items that wait here, by what they wait for."
         yield self._gauge("legit_queue_items", help_, waiting, "stage", "model")
         yield self._histogram("legit_prep_seconds", "The preparation of an item.", snapshot.prep_seconds, "model")
+        ages = {
+            name: snapshot.at - model.last_ok_at
+            for name, model in snapshot.models.items()
+            if model.last_ok_at is not None
+        }
+        help_ = "Seconds since the last batch with a good vector; a model that is idle embeds a probe now and then."
+        yield self._gauge("legit_model_last_ok_seconds", help_, ages, "model")
 
     def _of_device(self, engine: EngineStats) -> Iterator[Metric]:
         models = [(name, model) for name, model in engine.models.items() if model.remote is None]

@@ -77,10 +77,9 @@ def _demonstrate(photos: Path, image_count: int, sentence_count: int) -> None:
             settings = write_settings(folder, photos, TASKS)
             worker = Worker(folder, url, settings)
             try:
-                _use(worker, exchange, items)
-                _search_photos(
-                    folder, environment(url, settings), [Path(i.content) for i in items if i.kind == "image"]
-                )
+                answers = _use(worker, exchange, items)
+                photos_read = [Path(each.item.content) for each in answers if each.item.kind == "image"]
+                _search_photos(folder, environment(url, settings), photos_read)
                 worker.stop(60)
                 console.print("\nThe worker stopped cleanly.")
                 exchange.expect_no_more()
@@ -107,7 +106,7 @@ def _collect(folder: Path, image_count: int, sentence_count: int) -> list[Item]:
     ]
 
 
-def _use(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> None:
+def _use(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> list[Answer]:
     console.print(f"$ {' '.join(COMMAND)}")
     began = time.monotonic()
     with console.status("The worker starts and loads its models ..."):
@@ -119,8 +118,14 @@ def _use(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> None:
     elapsed = time.monotonic() - began
 
     console.print(f"{len(answers)} items in {elapsed:.1f} s: {len(answers) / elapsed:.1f} items/s, each answered once")
+    for photo, why in sorted(exchange.skipped.items()):
+        console.print(f"Skipped {photo}: {why}", style="yellow")
+    if not any(answer.item.kind == "image" for answer in answers):
+        message = "none of the photos can be read"
+        raise DemoError(message)
     _show_models(answers, exchange)
     _search([answer for answer in answers if answer.item.kind == "text"], worker, exchange)
+    return answers
 
 
 def _embed(worker: Worker, exchange: Exchange, items: Sequence[Item]) -> list[Answer]:

@@ -30,6 +30,7 @@ TASKS: Mapping[Kind, str] = {
 }
 PATIENCE = 90.0
 """Seconds without any answer after which the rest counts as lost."""
+BROKEN = frozenset({"undecodable", "too_large"})
 EXPIRES = 600
 """Seconds after which a task that nobody took is dropped, should the demo be interrupted."""
 
@@ -58,6 +59,8 @@ class Exchange:
         self._stream = f"embedding_results:demo:{uuid.uuid4().hex[:12]}"
         self._position = "0-0"
         self._pending: dict[str, Item] = {}
+        self.skipped: dict[str, str] = {}
+        """Why a photo has no vector, by its path: a folder of one's own may hold damaged files."""
         self._sent = 0
         self._celery = Celery("demo", broker=redis_url, set_as_current=False)
         self._redis = redis.Redis.from_url(redis_url, decode_responses=True, protocol=2, socket_timeout=20)
@@ -98,7 +101,7 @@ class Exchange:
         self._celery.send_task(TASKS[item.kind], args=[task], queue=QUEUE, ignore_result=True, expires=EXPIRES)
 
     def answers(self, check: Callable[[], None]) -> Iterator[Answer]:
-        """Yield the answers to everything sent, as they come; `check` is called again and again and may raise."""
+        """Yield the vectors of everything sent, as they come; `check` is called again and again and may raise."""
         last = time.monotonic()
         while self._pending:
             check()
@@ -109,7 +112,9 @@ class Exchange:
                 message = f"{len(self._pending)} of {self._sent} tasks are lost: no answer for {PATIENCE:g} s"
                 raise DemoError(message)
             for entry in entries:
-                yield self._accept(entry)
+                answer = self._accept(entry)
+                if answer is not None:
+                    yield answer
 
     def expect_no_more(self) -> None:
         """Raise unless every task was answered exactly once."""
@@ -119,11 +124,11 @@ class Exchange:
             raise DemoError(message)
 
     def mean_batches(self) -> dict[str, float]:
-        """The average sizes of the worker's batches, by model, from its pool's public figures."""
-        replies = self._celery.control.inspect(timeout=10.0, limit=1).stats() or {}
-        for stats in replies.values():
-            return {name: model["batch-size-avg"] for name, model in stats["pool"]["batching"].items()}
-        message = "the worker does not answer `inspect stats`"
+        """The average sizes of the worker's batches, by model."""
+        for reply in self._celery.control.broadcast("batching", reply=True, timeout=10.0, limit=1):
+            for shown in reply.values():
+                return {name: model["batch_size_avg"] for name, model in shown["ok"]["models"].items()}
+        message = "the worker does not answer `inspect batching`"
         raise DemoError(message)
 
     def _read(self) -> list[dict[str, str]]:
@@ -133,11 +138,14 @@ class Exchange:
             self._position = entries[-1][0]
         return [fields for _, fields in entries]
 
-    def _accept(self, entry: Mapping[str, str]) -> Answer:
+    def _accept(self, entry: Mapping[str, str]) -> Answer | None:
         item = self._pending.pop(entry["task_id"], None)
         if item is None:
             message = f"task {entry['task_id']} was answered twice, or never sent (source {entry.get('source')!r})"
             raise DemoError(message)
+        if item.kind == "image" and entry.get("error") in BROKEN:
+            self.skipped[item.content] = entry["detail"]
+            return None
         if entry["status"] != "ok":
             message = f"{item.content!r} failed: {entry['error']}: {entry['detail']}"
             raise DemoError(message)

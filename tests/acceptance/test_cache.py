@@ -120,9 +120,7 @@ def test_a_model_without_the_setting_keeps_nothing_and_lookups_are_counted(clien
     assert client.redis.keys(f"{PREFIX}*") == before
     ask(client, "counted", text="counted")
     ask(client, "counted-again", text="counted")
-    (reply,) = client.app.control.broadcast("batching", reply=True, timeout=10, limit=1)
-    (answer,) = reply.values()
-    models = answer["ok"]["models"]
+    models = client.batching()
     assert models["kept"]["cache_hits"] > 0 < models["kept"]["cache_misses"]
     assert models["forgotten"]["cache_hits"] == models["forgotten"]["cache_misses"] == 0
 

@@ -77,7 +77,7 @@ def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
         worker.wait_ready()
         client.send_all(tasks[::2] + tasks[1::2])
         answers = client.answers([task["task_id"] for _, task in tasks], timeout=200)
-        batching = next(iter(client.app.control.inspect(timeout=10, limit=1).stats().values()))["pool"]["batching"]
+        batching = client.batching()
         copies = [client.send("tests.tasks.instances", each).get(timeout=30) for each in ("EvaAttention", "BertLayer")]
         vectors_of = {key: decode_embedding(entry["embedding"]) for key, entry in answers.items()}
         assert worker.stop() == 0
@@ -91,7 +91,7 @@ def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
     assert min(cosines) >= 0.9999
     assert all(abs(np.linalg.norm(vector) - 1) < 1e-5 for vector in vectors_of.values())
     assert "truncated" in answers[f"t{max(range(len(sentences)), key=lambda n: len(sentences[n]))}"]
-    assert batching["minilm"]["batch-size-avg"] > 4, "the four threads bound no batch"
+    assert batching["minilm"]["batch_size_avg"] > 4, "the four threads bound no batch"
     blocks = {"EvaAttention": 12, "BertLayer": 6}
     assert copies == list(blocks.values()), "one copy of each model"
 

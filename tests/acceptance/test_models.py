@@ -99,11 +99,9 @@ def test_one_name_serves_words_and_pictures(client: Client) -> None:
 
 def test_the_towers_are_two_queues_of_one_model(client: Client) -> None:
     ask(client, {"model": "clip", "text": "again"}, {"image_b64": PHOTO, "model": "clip"})
-    (reply,) = client.app.control.broadcast("batching", reply=True, timeout=10, limit=1)
-    (answer,) = reply.values()
-    shown = answer["ok"]
-    assert list(shown["models"]) == ["clip (image)", "clip (text)", "minilm"]
-    assert shown["models"]["clip (text)"]["items"] > 0 < shown["models"]["clip (image)"]["items"]
+    shown = client.batching()
+    assert list(shown) == ["clip (image)", "clip (text)", "minilm"]
+    assert shown["clip (text)"]["items"] > 0 < shown["clip (image)"]["items"]
     said = client.redis.hgetall(client.redis.keys("embedding:worker:*")[0])
     assert json.loads(said[b"models"]) == ["clip", "minilm"]
     by_model = json.loads(said[b"by_model"])
@@ -174,6 +172,8 @@ def test_plan_names_each_tower_its_revision_and_its_weights(worker: Worker) -> N
     assert list(shown) == ["clip (image)", "clip (text)", "minilm"]
     assert shown["clip (image)"]["digest"] == shown["clip (text)"]["digest"]
     assert (shown["minilm"]["revision"], len(shown["minilm"]["digest"])) == (COMMIT, 16)
+    assert 90_000_000 < shown["minilm"]["weights_bytes"] < 92_000_000, "its file has 91 MB"
+    assert shown["minilm"]["limited_by"] in {"memory", "speed", "time"}
 
 
 def test_a_vector_comes_in_the_form_that_its_task_asks_for(client: Client) -> None:

@@ -48,8 +48,8 @@ def test_each_is_answered_and_acknowledged(broker, worker, client):
     client.send_all((PREPARE_TEXT, {"task_id": each, "text": each}) for each in ids)
     answers = client.answers(ids)
     assert {entry["status"] for entry in answers.values()} == {"ok"}
-    batching = next(iter(client.app.control.inspect(timeout=10, limit=1).stats().values()))["pool"]["batching"]
-    assert batching["slow"]["batch-size-avg"] > 4, "the two threads bound no batch"
+    batching = client.batching()
+    assert batching["slow"]["batch_size_avg"] > 4, "the two threads bound no batch"
     assert worker.stop() == 0
     assert waiting(broker) == 0, "the broker would count what was not acknowledged"
     assert client.redis.xlen("embedding_results") == 200

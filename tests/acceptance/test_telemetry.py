@@ -207,12 +207,15 @@ def test_top(healthy):
     healthy.client.text("a text", task_id="for-top")
     healthy.answers("for-top")
     [worker] = wait_for(
-        lambda: [each for each in healthy.cli.json("top", "--once", "--json")["workers"] if each["embedded"]],
-        10,
+        lambda: [
+            each
+            for each in healthy.cli.json("top", "--once", "--json")["workers"]
+            if each["embedded"] and each["models"]["null-text"]["items"] and not each["in_flight"]
+        ],
+        30,
         "the counts",
     )
     assert (worker["worker"], worker["state"], worker["in_flight"]) == (NAME, "running", 0)
-    assert worker["models"]["null-text"]["items"] > 0
     tables = healthy.cli("top", "--once").stdout
     assert NAME in tables
     assert "null-image" in tables

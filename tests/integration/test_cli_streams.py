@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from legit_embedding.cli.shared import live
+from legit_embedding.cli.shared.lazy import INTERRUPTED
 from legit_embedding.cli.streams import command as streams
 from tests.waiting import wait_for
 
@@ -186,7 +187,7 @@ def test_watch_goes_on_until_ctrl_c(redis_url: str) -> None:
         assert report["measured_s"] > 0
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=10)
-    assert process.returncode == 0
+    assert process.returncode == INTERRUPTED
     assert stderr == ""
 
 
@@ -203,7 +204,7 @@ def test_watch_outlives_its_server(own_server: Server) -> None:
         )
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=10)
-    assert process.returncode == 0
+    assert process.returncode == INTERRUPTED
 
 
 def test_watch_shows_tables_in_place(cli: Cli, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +218,6 @@ def test_watch_shows_tables_in_place(cli: Cli, client: redis.Redis, monkeypatch:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(live, "time", FakeTime(interrupted))
-    shown = cli("streams", "--watch").stdout
+    shown = cli("streams", "--watch", code=INTERRUPTED).stdout
     assert shown.count("Results and dead letter") == 1, "the last state stays on the screen"
     assert "embedding_results" in shown

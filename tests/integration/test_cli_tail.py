@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from legit_embedding.cli.results import results as results_module
+from legit_embedding.cli.shared.lazy import INTERRUPTED
 from tests.unit.cli.result_entries import bad, good, vector
 from tests.waiting import wait_for
 
@@ -152,7 +153,7 @@ def test_follow_waits_for_more_until_ctrl_c(redis_url: str, tmp_path: Path) -> N
             assert json.loads(process.stdout.readline())["task_id"] == f"t{number}"
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
-    assert (process.returncode, stdout, stderr) == (0, "", "")
+    assert (process.returncode, stdout, stderr) == (INTERRUPTED, "", "")
 
 
 def test_follow_finishes_its_file_at_ctrl_c(redis_url: str, tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_follow_finishes_its_file_at_ctrl_c(redis_url: str, tmp_path: Path) -> N
         wait_for(lambda: ids.exists() and ids.read_text().count("\n") == 2, 20, "two vectors in the file")
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 0
+    assert process.returncode == INTERRUPTED
     assert stderr.startswith("2 vectors of 4 numbers in v.npy")
     assert np.load(tmp_path / "v.npy").shape == (2, 4)
 
@@ -190,7 +191,7 @@ def test_follow_outlives_its_server(own_server: Server, tmp_path: Path) -> None:
         assert json.loads(process.stdout.readline())["task_id"] == "t2", "not the first one again"
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
-    assert process.returncode == 0
+    assert process.returncode == INTERRUPTED
 
 
 def test_a_closed_pipe_is_no_error(redis_url: str, tmp_path: Path) -> None:

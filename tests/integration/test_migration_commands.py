@@ -122,7 +122,7 @@ class TestCompare:
         write(client, "embedding_results:shadow", vectors(19))
         outcome = run("compare", "embedding_results", "embedding_results:shadow")
         assert outcome.exit_code == 1
-        assert outcome.stderr == "Error: 1 tasks are missing in embedding_results:shadow\n"
+        assert outcome.stderr == "Error: 1 task is missing in embedding_results:shadow\n"
         assert "missing in embedding_results:shadow: t19" in outcome.stdout
         assert run("compare", "embedding_results", "embedding_results:shadow", "--subset").exit_code == 0
         assert run("compare", "embedding_results", "embedding_results:shadow", "--grace", "1h").exit_code == 0
@@ -138,7 +138,7 @@ class TestCompare:
         assert run("compare", *both, "--shadow", "10").exit_code == 0
         assert run("compare", *both, "--shadow", "40").exit_code == 1
         client.redis.xtrim("embedding_results:shadow", maxlen=len(copied) - 1, approximate=False)
-        assert "1 tasks are missing" in run("compare", *both, "--shadow", "20").stderr
+        assert "1 task is missing" in run("compare", *both, "--shadow", "20").stderr
 
     @pytest.mark.parametrize("encoding", ["floats", "base64"])
     def test_a_stream_and_a_file_of_tail(self, run, client, tmp_path, encoding):
@@ -164,11 +164,11 @@ class TestHandoff:
         for name in ("old.npy", "young.npy"):
             (folder / name).write_bytes(b"x" * 100)
         os.utime(folder / "old.npy", (then, then))
-        assert "2 hand-offs, 200 B" in run("handoff", "list").stdout
+        assert "2 hand-offs, 200 bytes" in run("handoff", "list").stdout
         dry = json.loads(run("handoff", "sweep", "--older-than", "1h", "--dry-run", "--json").stdout)
         assert [file["path"] for file in dry["files"]] == ["old.npy"]
         assert (folder / "old.npy").exists()
-        assert "1 hand-offs removed, 100 B" in run("handoff", "sweep", "--older-than", "1h").stdout
+        assert "1 hand-off removed, 100 bytes" in run("handoff", "sweep", "--older-than", "1h").stdout
         assert [path.name for path in folder.iterdir()] == ["young.npy"]
 
     def test_a_sweep_needs_an_age(self, run):
@@ -223,7 +223,7 @@ class TestDoctor:
         client.redis.xadd("laravel_database_embedding_tasks", {"text": "nobody reads this"})
         found = checks()["key prefix"]
         assert found["level"] == "fail"
-        assert "laravel_database_embedding_tasks (1 entries)" in found["what"]
+        assert "laravel_database_embedding_tasks (1 entry)" in found["what"]
 
     def test_results_outside_the_allow_list_are_found(self, checks, client):
         client.redis.xadd("events", {"unrelated": "x"})

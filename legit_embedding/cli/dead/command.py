@@ -8,9 +8,11 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import click
+from rich.filesize import decimal
 
 from legit_embedding.cli.shared.connection import connected
-from legit_embedding.cli.shared.terminal import console, count, counted, duration, print_json, say, size, table, value
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, count, counted, duration, print_json, say, value
 from legit_embedding.config import load_settings
 from legit_embedding.dead_letter.store import PAGE, DeadLetter
 from legit_embedding.redis_io.entries import FIRST, age, entry_id, texts
@@ -59,7 +61,7 @@ def list_entries(limit: int, after: str, reason: str, as_json: bool) -> None:
 def _print_list(letter: DeadLetter, headers: list[Header]) -> None:
     now = time.time()
     rows = [
-        (each.id, duration(age(each.id, now)), each.dead_reason, each.deliveries, size(each.bytes), each.dead_detail)
+        (each.id, duration(age(each.id, now)), each.dead_reason, each.deliveries, decimal(each.bytes), each.dead_detail)
         for each in headers
     ]
     columns = ("Entry", "Age", "Reason", "Tries", "Size", "Detail")

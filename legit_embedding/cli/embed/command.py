@@ -17,6 +17,7 @@ from legit_embedding.cli.embed.journal import Journal, Run
 from legit_embedding.cli.embed.outputs import NPY, blocks, ids_file, writer
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.failures import one_line
+from legit_embedding.cli.shared.lazy import INTERRUPTED
 from legit_embedding.cli.shared.replies import reply_stream
 from legit_embedding.cli.shared.terminal import console, count, counted, print_json, rate
 from legit_embedding.config import load_settings
@@ -38,7 +39,7 @@ class StoppedRunError(click.ClickException):
 class InterruptedRunError(StoppedRunError):
     """The user ended the run."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
 
 
 @click.command("embed")

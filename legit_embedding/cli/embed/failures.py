@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from legit_embedding.cli.shared.terminal import table
+from legit_embedding.cli.shared.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,27 +6,33 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from legit_embedding.cli.shared.terminal import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from legit_embedding.cli.results.results import ResultEntry, Vectors
+
+_FIRST = 2
+"""Numbers of a vector that a terminal shows."""
 
 
 class Lines:
     """Prints each result as one line.
 
     Args:
-        vectors: the format of printed vectors.
+        vectors: the format of printed vectors; None for numbers, of which a terminal gets the first ones only.
         say: reports a vector that cannot be decoded.
     """
 
-    def __init__(self, vectors: Vectors, say: Callable[[str], None]) -> None:
+    def __init__(self, vectors: Vectors | None, say: Callable[[str], None]) -> None:
         self._vectors = vectors
         self._say = say
+        self._format = _shortened if vectors is None and sys.stdout.isatty() else json.dumps
 
     def write(self, entries: Sequence[ResultEntry]) -> None:
         """Print the entries and flush standard output."""
-        sys.stdout.writelines(f"{json.dumps(self._line(entry))}\n" for entry in entries)
+        sys.stdout.writelines(f"{self._format(self._line(entry))}\n" for entry in entries)
         sys.stdout.flush()
 
     def close(self) -> str:
@@ -48,4 +54,15 @@ class Lines:
         except ValueError as error:
             self._say(f"{entry.id}: the vector cannot be read: {error}")
             return None
-        return None if vector is None else vector.tolist()
+        # By way of text: the shortest numbers that give the same float32, not those of the same float64.
+        return None if vector is None else [float(number) for number in vector.astype(str)]
+
+
+def _shortened(line: dict[str, Any]) -> str:
+    """Format a line for a person: the first numbers of the vector, and how many there are."""
+    vector = line.get("embedding")
+    if not vector:
+        return json.dumps(line, ensure_ascii=False)
+    rest = json.dumps({key: value for key, value in line.items() if key != "embedding"}, ensure_ascii=False)
+    first = ", ".join(f"{number:.4f}" for number in vector[:_FIRST])
+    return printable(f'{rest[:-1]}, "embedding": [{first}, … {len(vector)}]}}')

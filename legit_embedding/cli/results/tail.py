@@ -46,8 +46,7 @@ OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--vectors",
     type=click.Choice(["none", "base64", "floats"]),
-    default="floats",
-    show_default=True,
+    show_default="floats, shortened on a terminal",
     help="The form in which vectors are printed.",
 )
 @click.option("--npy", type=OUTPUT_FILE, help="Write the vectors to this .npy file, and NAME.ids.jsonl beside it.")
@@ -62,7 +61,7 @@ def tail(  # noqa: PLR0913 - one argument an option
     status: str | None,
     model: str | None,
     app: str | None,
-    vectors: Vectors,
+    vectors: Vectors | None,
     npy: Path | None,
     parquet: Path | None,
     force: bool,
@@ -87,12 +86,8 @@ def tail(  # noqa: PLR0913 - one argument an option
         reader = Reader(client, name, say)
         after = _after(client, name, start or (END if follow else BEGINNING))
         with _closing(_output(npy, parquet, vectors, force=force)) as output:
-            try:
-                for page in _limited(reader.followed(after) if follow else reader.kept(after), wanted, limit):
-                    output.write(page)
-            except KeyboardInterrupt:
-                if not follow:
-                    raise
+            for page in _limited(reader.followed(after) if follow else reader.kept(after), wanted, limit):
+                output.write(page)
 
 
 def _after(client: redis.Redis, stream: str, start: str) -> str:
@@ -101,7 +96,7 @@ def _after(client: redis.Redis, stream: str, start: str) -> str:
     return FIRST if start == BEGINNING else start
 
 
-def _output(npy: Path | None, parquet: Path | None, vectors: Vectors, *, force: bool) -> Output:
+def _output(npy: Path | None, parquet: Path | None, vectors: Vectors | None, *, force: bool) -> Output:
     if npy is not None:
         from legit_embedding.cli.results.npy import NpyFile
 

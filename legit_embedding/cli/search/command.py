@@ -12,7 +12,8 @@ from legit_embedding.cli.search.index import nearest, open_index
 from legit_embedding.cli.search.query import ask
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.space import Space
-from legit_embedding.cli.shared.terminal import console, print_json, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, print_json
 from legit_embedding.config import load_settings
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to wait for the worker."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 def search(  # noqa: PLR0913 - one argument an option
     text: str | None,
     *,

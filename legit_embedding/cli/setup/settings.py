@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from legit_embedding.cli.shared.terminal import console, print_json, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, print_json
 from legit_embedding.config import given, load_settings
 from legit_embedding.settings.schema import dotted, leaves
 from legit_embedding.telemetry.logs import HIDDEN, mask
@@ -23,16 +24,16 @@ _NOT_SECRET = "max_tokens"  # noqa: S105 - a number of tokens
 
 @click.command("settings")
 @click.option("--set", "only_set", is_flag=True, help="Only what the file or a variable sets.")
-@click.option("--json", "as_json", is_flag=True, help="JSON: one object by key.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: one object keyed by setting.")
 def settings(only_set: bool, as_json: bool) -> None:
-    r"""Show the settings in force, and where each was set: a variable, FILE:LINE, or nowhere (default).
+    """Show the settings in force, and where each was set: a variable, FILE:LINE, or nowhere (default).
 
     Secrets are masked.
 
     \b
     --json prints
       {KEY: {"value", "from"}, …}
-    """
+    """  # noqa: D301 - the escape is click's
     in_force = load_settings().model_dump(mode="json")
     operators = given()
     rows = [(key, _public(key, in_force), operators.place(key) or DEFAULT) for key in leaves(in_force)]

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, by the shells' convention: 128 + SIGINT."""
+
+
 class LazyCommand(NamedTuple):
     """A command that is not imported yet."""
 
@@ -50,11 +54,13 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.help) for name, command in self._lazy_commands.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's interface
-        """Run the command; an error that the operator can fix ends it with one line instead of a traceback."""
+        """Run the command; an error that the operator can fix ends it with one line, and Ctrl-C without any."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except Exception as error:
             from legit_embedding.cli.shared.failures import reason
 

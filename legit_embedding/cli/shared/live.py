@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ PASSING = (RedisConnectionError, RedisTimeoutError, ResponseError)
 def keep_watching(
     look: Callable[[], Any], interval: float, board: Callable[[Any, str], RenderableType], *, as_json: bool
 ) -> None:
-    """Show each look's result, in place or as a line of JSON; errors of the first look propagate.
+    """Show each look's result, in place or as a line of JSON, until Ctrl-C; errors of the first look propagate.
 
     Args:
         look: returns a dataclass instance.
@@ -34,7 +34,7 @@ def keep_watching(
         board: lays out a look's result, with a line about the error that prevents a newer one, if any.
         as_json: print JSON, and errors on standard error.
     """
-    with suppress(KeyboardInterrupt), ExitStack() as stack:
+    with ExitStack() as stack:
         found, trouble = look(), ""
         show = _print if as_json else _screen(stack, board)
         while True:

@@ -1,18 +1,14 @@
-"""Output for people: consoles, tables, and numbers with units."""
+"""Output for people: consoles, and numbers with units."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from rich.console import Console, Group
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 UNKNOWN = "-"
 PIPED_WIDTH = 120
@@ -27,18 +23,6 @@ def console(*, stderr: bool = False) -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPED_WIDTH
     return made
-
-
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()) -> Group:
-    """Create a titled table with escaped cells; the columns named in `right` are right-aligned."""
-    numbers = set(right)
-    made = Table()
-    for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
-    heading = Text(printable(title), style="bold")
-    return Group(heading, made) if made.row_count else Group(heading)
 
 
 def printable(text: str) -> str:
@@ -108,13 +92,3 @@ def counted(number: int, one: str, many: str) -> str:
 def rate(per_second: float | None) -> str:
     """Format a rate per second."""
     return UNKNOWN if per_second is None else f"{per_second:,.1f}/s"
-
-
-def size(number: int) -> str:
-    """Format a number of bytes."""
-    value = float(number)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:  # noqa: PLR2004
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

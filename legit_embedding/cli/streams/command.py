@@ -11,15 +11,15 @@ import click
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
 from legit_embedding.cli.shared.terminal import console, print_json
-from legit_embedding.cli.streams.glance import glance, result_streams
 from legit_embedding.cli.streams.report import Meter
 from legit_embedding.cli.streams.tables import board
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.glance import glance, result_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from legit_embedding.cli.streams.glance import Glance
+    from legit_embedding.telemetry.glance import Glance
 
 
 @click.command("streams")
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     "and no rates.",
 )
 @click.option("--watch", is_flag=True, help="Go on looking until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 def streams(more: tuple[str, ...], interval: float, watch: bool, as_json: bool) -> None:
     """Show the length of the streams, their consumers, and the estimated time until they are empty.
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from legit_embedding.cli.shared.terminal import count, duration, printable, rate, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import count, duration, printable, rate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.failures import one_line
+from legit_embedding.cli.shared.lazy import INTERRUPTED
 from legit_embedding.cli.shared.terminal import count, counted, print_json, rate, say
 from legit_embedding.cli.submit.feeder import Feeder, Progress
 from legit_embedding.cli.submit.progress import shown
@@ -37,7 +38,7 @@ class StoppedError(click.ClickException):
 class CancelledError(StoppedError):
     """The user interrupted the submission."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
 
 
 @click.command("submit")

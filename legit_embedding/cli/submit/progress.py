@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from legit_embedding.cli.shared.terminal import console, count, say
+from legit_embedding.cli.shared.terminal import console, counted, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def _bar(screen: Console, total: int | None, progress: Progress) -> Iterator[OnC
         line = bar.add_task("sending", total=total)
 
         def move(length: int | None) -> None:
-            what = "sending" if length is None else f"waiting, the stream holds {count(length)}"
+            what = "sending" if length is None else f"waiting, the stream holds {length:,}"
             bar.update(line, completed=progress.sent, description=what)
 
         yield move
@@ -61,5 +61,5 @@ class _Log:
 
     def __call__(self, length: int | None) -> None:
         if length is not None and not self._said:
-            say(f"waiting for the stream to become shorter: it holds {count(length)} entries")
+            say(f"waiting for the stream to become shorter: it holds {counted(length, 'entry', 'entries')}")
             self._said = True

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 @click.command("devices")
-@click.option("--json", "as_json", is_flag=True, help="JSON: one object by GPU.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: a list of the GPUs.")
 def devices(as_json: bool) -> None:
-    r"""List the GPUs of this host, and print the command that starts a worker on each.
+    """List the GPUs of this host, and print the command that starts a worker on each.
 
     Each worker sees only its own GPU, is pinned to its share of the CPU cores near that GPU, and is named after it.
 
     \b
     --json prints [{"index", "uuid", "name", "node", "cpus", "command"}, …]
-    """
+    """  # noqa: D301 - the escape is click's
     from legit_embedding.engine.device import nvml, placement
 
     driver = nvml.read()

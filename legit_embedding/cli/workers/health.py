@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
 from celery.utils.nodenames import default_nodename, host_format
 
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.terminal import print_json, printable, say
-from legit_embedding.cli.workers.fleet import look
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.fleet import look
 from legit_embedding.telemetry.health import WELL
 from legit_embedding.telemetry.identity import identity
 from legit_embedding.telemetry.place import place
 
 if TYPE_CHECKING:
-    from legit_embedding.cli.workers.fleet import Fleet, Shown
     from legit_embedding.config import Settings
+    from legit_embedding.telemetry.fleet import Fleet, Shown
 
 NODENAME_VARIABLE = "CELERY_WORKER_HOSTNAME"
 """Environment variable that ``celery worker`` reads for ``-n`` too."""
+
+OF_MODEL: tuple[str, ...] = ("loaded", "last_ok_s", "waiting", "breaker")
 
 
 @click.command("health")
@@ -42,8 +44,11 @@ def health(worker: str | None, everyone: bool, as_json: bool) -> None:
 
     \b
     --json prints
-      {"worker", "healthy", "state", "problem", "warning", "role"}
+      {"worker", "healthy", "state", "problem", "warning", "role",
+       "models": {NAME: {"loaded", "last_ok_s", "waiting", "breaker"}}}
     "state" is starting, running, degraded, unhealthy or stopping, or null if no such worker has been seen recently.
+    "last_ok_s" is the number of seconds since the last good batch, null before the first. Only remote models have a
+    "breaker", open or closed.
     "role" is prep-only for a worker that prepares items for others.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
@@ -76,6 +81,7 @@ class Checked:
     problem: str
     warning: str = ""
     role: str = ""
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def tell(self) -> None:
         """Print a healthy worker's state, and any worker's warning."""
@@ -94,7 +100,8 @@ class Checked:
 
 def _of(shown: Shown) -> Checked:
     is_well = shown.state in WELL
-    return Checked(shown.worker, is_well, shown.state, shown.problem, shown.warning, shown.role)
+    models = {name: {key: model[key] for key in OF_MODEL if key in model} for name, model in shown.models.items()}
+    return Checked(shown.worker, is_well, shown.state, shown.problem, shown.warning, shown.role, models)
 
 
 def _gone(name: str, fleet: Fleet) -> Checked:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from rich.console import Group
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
-from legit_embedding.cli.shared.terminal import console, print_json
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import UNKNOWN, console, print_json, printable
 from legit_embedding.config import load_settings
+from legit_embedding.progress import logger
+from legit_embedding.progress import show as show_progress
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from typing import Self
+
+    from rich.console import RenderableType
 
     from legit_embedding.config import Settings
     from legit_embedding.engine.sizing.profile import Plan
@@ -19,24 +29,27 @@ if TYPE_CHECKING:
     from legit_embedding.models.tower import Tower
 
 _SHORT = 12
-_MEGABYTE = 1024 * 1024
+_LIMITS = {
+    "memory": "a larger batch would not fit in the memory that engine.memory_fraction leaves to one batch",
+    "speed": "a larger batch would not be faster",
+    "time": "a larger batch would keep the device from other models for too long",
+}
 
 
 @click.command("plan")
-@click.option("--json", "as_json", is_flag=True, help="JSON: one object by model.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: one object keyed by model.")
 def plan(as_json: bool) -> None:
-    r"""Load the models, measure them on the device, and show their largest batches.
+    """Load the models, measure them on the device, and show how large their batches will be.
 
-    No worker is started, and Redis is not needed. Costs are in images or padded tokens. Remote models are named, and
-    not asked.
+    No worker is started, and Redis is not needed. Tokens include padding. Remote models are named, and not asked.
 
     \b
     --json prints
       {MODEL: {"kind", "revision", "digest", "weights_bytes", "bytes": {"base", "slope"}, "seconds": {"base", "slope"},
-               "largest", "knee", "speed", "device": {"device", "why", "name", "uuid"},
+               "largest", "knee", "speed", "target", "limited_by", "device": {"device", "why", "name", "uuid"},
                "compiled", "start_s": {"load", "measure", "compile"}, …}}
     and {MODEL: {"kind", "remote"}} for a remote model, with its address.
-    """
+    """  # noqa: D301 - the escape is click's
     from legit_embedding.models.registry import Registry
 
     settings = load_settings()
@@ -49,7 +62,7 @@ def plan(as_json: bool) -> None:
         print_json({name: identities[name] | each.as_dict() for name, each in plans.items()} | remotes)
         return
     if plans:
-        console().print(table(plans, towers))
+        console().print(board(plans, towers))
     for name, each in registry.remotes().items():
         console().print(f"{name}: remote, at {each.url}", soft_wrap=True)
 
@@ -72,39 +85,65 @@ def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
     thorough = partial(open_device, thorough=True)
     engine = Engine(backends, settings.engine, settings.device, settings.precision, open_device=thorough)
     try:
-        engine.start()
+        with _Bar(2 * len(backends)):
+            engine.start()
         return engine.plans()
     finally:
         engine.close()
 
 
-def table(plans: dict[str, Plan], towers: dict[str, Tower]) -> Table:
-    """Lay out the plans as a table."""
-    from rich.table import Table
+class _Bar(logging.Handler):
+    """Progress bar on standard error, moved by the progress log; not shown where nobody looks.
 
-    shown = Table(title="Batches", caption=_where(plans))
-    shown.add_column("model")
-    for column in ("weights MB", "KB per cost", "largest batch", "knee", "full batch", "cost/s", "start s"):
-        shown.add_column(column, justify="right")
-    shown.add_column("revision")
-    shown.add_column("weights")
-    for name, each in plans.items():
-        tower = towers[name]
-        shown.add_row(name, *map(_text, _figures(each)), tower.revision[:_SHORT] or "-", tower.digest or "-")
-    return shown
+    Args:
+        steps: the log records to come.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        screen = console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn())
+        self._bar = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+        self._task = self._bar.add_task("Opening the device", total=steps)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record."""
+        self._bar.update(self._task, advance=1, description=printable(record.getMessage().partition("(")[0].strip()))
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        logger.addHandler(self)
+        show_progress()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logger.removeHandler(self)
+        self._bar.stop()
+
+
+def board(plans: dict[str, Plan], towers: dict[str, Tower]) -> RenderableType:
+    """Lay out the plans as a table, with the meaning of its limits."""
+    columns = ("Model", "Speed", "Full batch", "Limited by", "Weights", "Start", "Revision", "Digest")
+    rows = [(name, *_figures(each), *_identity(towers[name])) for name, each in plans.items()]
+    found = {each.limited_by() for each in plans.values()}
+    notes = [f"{limit}: {why}" for limit, why in _LIMITS.items() if limit in found]
+    return Group(table("Batches", columns, rows, right=columns[1:3] + columns[4:]), *map(Text, (*notes, _where(plans))))
 
 
 def _where(plans: dict[str, Plan]) -> str:
     choice = next((each.device for each in plans.values() if each.device is not None), None)
     if choice is None:
         return ""
-    return f"{' '.join(filter(None, [choice.device, choice.name, choice.uuid]))}: {choice.why}"
+    return f"Device: {' '.join(filter(None, [choice.device, choice.name, choice.uuid]))}, because {choice.why}"
 
 
-def _figures(each: Plan) -> tuple[Any, ...]:
-    weights, per_cost = each.weights_bytes / _MEGABYTE, each.bytes.slope / 1024
-    return weights, per_cost, each.largest, each.knee, each.target(), each.speed, sum(each.start_s.values())
+def _figures(each: Plan) -> tuple[str, ...]:
+    from legit_embedding.engine.sizing.profile import in_units
+
+    speed = f"{in_units(each.kind, round(each.speed))}/s"
+    started = f"{sum(each.start_s.values()):.1f} s"
+    return speed, in_units(each.kind, each.target()), each.limited_by(), decimal(each.weights_bytes), started
 
 
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
+def _identity(tower: Tower) -> tuple[str, str]:
+    return tower.revision[:_SHORT] or UNKNOWN, tower.digest or UNKNOWN

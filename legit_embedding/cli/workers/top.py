@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Group
+from rich.filesize import decimal
 from rich.text import Text
 
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
-from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate, size, table
-from legit_embedding.cli.streams.glance import glance
-from legit_embedding.cli.workers.fleet import look
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.scene import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    import redis
     from rich.console import RenderableType
 
-    from legit_embedding.cli.workers.fleet import Fleet, Shown
-    from legit_embedding.config import Settings
+    from legit_embedding.telemetry.fleet import Shown
+    from legit_embedding.telemetry.scene import Scene
 
 STYLES = {
     **{"running": "green", "starting": "yellow", "stopping": "yellow"},
@@ -31,50 +29,37 @@ STYLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """State of all workers at one moment; the field names are the keys of ``--json``."""
-
-    server: str
-    at: float
-    items_per_s: float
-    waiting: int
-    """Tasks that no worker has taken yet."""
-    in_flight: int
-    empty_in_s: float | None
-    workers: tuple[Shown, ...]
-    lost: tuple[str, ...]
-
-
 @click.command("top")
 @click.option("--worker", "names", multiple=True, metavar="NAME", help="Only this worker; repeatable.")
 @click.option(
     "--queue", "queues", multiple=True, default=("embedding",), show_default=True, help="A Celery queue; repeatable."
 )
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds a look.")
-@click.option("--once", is_flag=True, help="One look, not a live view.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds.")
+@click.option("--once", is_flag=True, help="Look once and exit.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
     """Show a live view of the workers until Ctrl-C: throughput, queue depths, and the estimated time to completion.
 
-    The workers publish these figures every few seconds. Waiting tasks are the unread entries of the task stream and,
-    if redis_url is the broker too, the messages in the Celery queues.
+    The workers publish these figures every few seconds. Tasks that no worker has taken yet are the unread entries of
+    the task stream and, if redis_url is the broker too, the messages in the Celery queues. A task in flight has been
+    taken and not yet answered; an item that waits is prepared and ready for the device.
 
     \b
     --json prints
-      {"server", "at", "items_per_s", "waiting", "in_flight", "empty_in_s", "lost": [NAME],
+      {"server", "at", "items_per_s", "waiting", "in_flight", "empty_in_s", "oldest_s", "lost": [NAME],
        "workers": [{"worker", "state", "problem", "heartbeat_age_s", "uptime_s", "items_per_s", "queue_depth",
                     "in_flight", "batch_size_avg", "device_busy", "embedded", "failed", "vram_used_bytes",
                     "vram_free_bytes", "version",
                     "models": {NAME: {"waiting", "items", "items_per_s", "batch_size_avg", "batch_fill",
                                       "padding_waste", "device_share"}}}]}
-    "empty_in_s" is null while nothing is embedded. "lost" lists workers that have died without signing off.
+    "empty_in_s" is null while nothing is embedded. "oldest_s" is the age of the oldest unfinished entry of the task
+    stream. "lost" lists workers that have died without signing off.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
     with connected(settings) as client:
 
         def scene() -> Scene:
-            return _scene(client, settings, names, queues)
+            return observe(client, settings, queues, names)
 
         if not once:
             keep_watching(scene, interval, board, as_json=as_json)
@@ -82,27 +67,6 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
             print_json(asdict(scene()))
         else:
             console().print(board(scene()))
-
-
-def _scene(client: redis.Redis, settings: Settings, names: Collection[str], queues: Collection[str]) -> Scene:
-    fleet = _only(look(client), names)
-    tasks = glance(client, settings.streams, []).tasks
-    lag = tasks.length if tasks.group is None else (tasks.group.lag or 0)
-    waiting = lag + sum(int(client.llen(queue)) for queue in queues)
-    in_flight = sum(worker.in_flight for worker in fleet.workers)
-    speed = sum(worker.items_per_s for worker in fleet.workers)
-    left = waiting + in_flight
-    empty_in = 0.0 if not left else round(left / speed, 1) if speed else None
-    server = settings.redis.public
-    return Scene(server, fleet.at, round(speed, 2), waiting, in_flight, empty_in, fleet.workers, fleet.lost)
-
-
-def _only(fleet: Fleet, names: Collection[str]) -> Fleet:
-    if not names:
-        return fleet
-    chosen = tuple(worker for worker in fleet.workers if worker.worker in names)
-    missing = sorted(set(names) - {worker.worker for worker in fleet.workers})
-    return type(fleet)(fleet.at, chosen, tuple(missing))
 
 
 def board(scene: Scene, note: str = "") -> RenderableType:
@@ -113,7 +77,7 @@ def board(scene: Scene, note: str = "") -> RenderableType:
         note: a line below the tables.
     """
     done = "never at this rate" if scene.empty_in_s is None else f"in {duration(scene.empty_in_s)}"
-    totals = f"{count(scene.waiting)} waiting, {count(scene.in_flight)} in flight, all done {done}"
+    totals = f"{count(scene.waiting)} not taken yet, {count(scene.in_flight)} in flight, all done {done}"
     parts: list[RenderableType] = [
         Text(printable(f"Workers at {scene.server}: {rate(scene.items_per_s)}, {totals}"), style="bold")
     ]
@@ -125,12 +89,12 @@ def board(scene: Scene, note: str = "") -> RenderableType:
 
 
 def _workers(workers: tuple[Shown, ...]) -> Group:
-    columns = ("Worker", "State", "Items", "Waiting", "In flight", "Batch", "Busy", "Memory", "Failed", "Up", "Seen")
+    columns = ("Worker", "State", "Items", "In flight", "Busy", "Failed", "Batch", "Memory", "Up", "Seen")
     rows = [
         (
             *(each.worker, Text(printable(each.state), style=STYLES.get(each.state, "")), rate(each.items_per_s)),
-            *(count(each.queue_depth), count(each.in_flight), f"{each.batch_size_avg:.1f}", f"{each.device_busy:.0%}"),
-            *(size(each.vram_used_bytes) if each.vram_used_bytes else "-", count(each.failed)),
+            *(count(each.in_flight), f"{each.device_busy:.0%}", count(each.failed), f"{each.batch_size_avg:.1f}"),
+            decimal(each.vram_used_bytes) if each.vram_used_bytes else "-",
             *(duration(each.uptime_s), duration(each.heartbeat_age_s)),
         )
         for each in workers
@@ -139,7 +103,7 @@ def _workers(workers: tuple[Shown, ...]) -> Group:
 
 
 def _models(workers: tuple[Shown, ...]) -> Group:
-    columns = ("Model", "Worker", "Items", "Waiting", "Batch", "Fill", "Padding", "Share")
+    columns = ("Model", "Worker", "Items", "Waiting", "Share", "Fill", "Batch", "Padding")
     rows = [
         (name, each.worker, *_figures(figures))
         for each in workers
@@ -149,10 +113,6 @@ def _models(workers: tuple[Shown, ...]) -> Group:
 
 
 def _figures(model: dict[str, Any]) -> tuple[str, ...]:
-    ratios = (f"{model.get(key, 0):.0%}" for key in ("batch_fill", "padding_waste", "device_share"))
-    return (
-        rate(model.get("items_per_s")),
-        count(model.get("waiting")),
-        f"{model.get('batch_size_avg', 0):.1f}",
-        *ratios,
-    )
+    share, fill, padding = (f"{model.get(key, 0):.0%}" for key in ("device_share", "batch_fill", "padding_waste"))
+    batch = f"{model.get('batch_size_avg', 0):.1f}"
+    return rate(model.get("items_per_s")), count(model.get("waiting")), share, fill, batch, padding

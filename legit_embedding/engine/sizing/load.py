@@ -11,9 +11,10 @@ from rich.filesize import decimal
 from legit_embedding.engine.sizing import compiled
 from legit_embedding.engine.sizing.host_reads import HostReads
 from legit_embedding.engine.sizing.noise import gathered
-from legit_embedding.engine.sizing.profile import Compilation, make_plan, run, survey
+from legit_embedding.engine.sizing.profile import Compilation, in_units, make_plan, run, survey
 from legit_embedding.engine.sizing.stopwatch import Stopwatch
 from legit_embedding.engine.sizing.trial import compile_if_quicker
+from legit_embedding.engine.sizing.weights import weights_bytes
 from legit_embedding.errors import ConfigError, in_one_line
 from legit_embedding.progress import logger as progress
 
@@ -77,7 +78,9 @@ def _load(device: Device, queue: ModelQueue, dtype: torch.dtype, watch: Stopwatc
     except Exception as error:
         message = f"models.{queue.backend.name}: the model cannot be loaded: {in_one_line(error)}"
         raise ConfigError(message) from error
-    return max(0, device.used_bytes() - before)
+    known = weights_bytes(queue.backend)
+    # What the process has grown by includes what the libraries keep, so it is only a guess for a backend of one's own.
+    return max(0, device.used_bytes() - before) if known is None else known
 
 
 def _look_for_reads(device: Device, backend: Backend) -> None:
@@ -121,8 +124,8 @@ def _open(
     queue.open(plan)
     took = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in watch.seconds.items())
     progress.info(
-        "Model %s is ready (%s of weights, %s): full batches cost %d, memory allows %d, compiled: %s",
-        *(queue.name, decimal(weights), took, queue.target, plan.largest, how),
+        "Model %s is ready (%s of weights, %s): full batches of %s, limited by %s, compiled: %s",
+        *(queue.name, decimal(weights), took, in_units(queue.kind, queue.target), plan.limited_by(), how),
     )
 
 

@@ -103,10 +103,18 @@ class Plan:
         Args:
             pace: the ratio of observed to measured batch time.
         """
-        by_knee = _PAST_KNEE * self.knee if self.knee is not None else self.largest
-        by_knee = max(by_knee, self._ahead_from(pace))
-        by_time = self.seconds.reach(self.seconds.base + BATCH_S / pace)
-        return max(1, min(self.largest, by_knee, by_time))
+        return max(1, min(self._limits(pace).values()))
+
+    def limited_by(self) -> str:
+        """Return the reason why a full batch is not larger: memory, speed or time."""
+        limits = self._limits(1.0)
+        return min(limits, key=lambda name: limits[name])
+
+    def _limits(self, pace: float) -> dict[str, int]:
+        limits = {"memory": self.largest, "time": self.seconds.reach(self.seconds.base + BATCH_S / pace)}
+        if self.knee is not None:
+            limits["speed"] = max(_PAST_KNEE * self.knee, self._ahead_from(pace))
+        return limits
 
     def in_flight(self) -> int:
         """Return the number of batches to keep on the device so that it never waits for the host.
@@ -130,7 +138,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields and the target as a dictionary, for tables and JSON."""
-        return asdict(self) | {"target": self.target()}
+        return asdict(self) | {"target": self.target(), "limited_by": self.limited_by()}
 
 
 def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point], budget: float, image: int) -> Plan:
@@ -231,6 +239,12 @@ def launch(device: Device, backend: Backend, forward: Forward, arrays: Sequence[
     with device.collating():
         inputs = backend.collate(arrays)
     return device.launch(forward, device.stage(inputs))
+
+
+def in_units(kind: Kind, cost: int) -> str:
+    """Format a batch's cost with its unit."""
+    one = "image" if kind == "image" else "token"
+    return f"{cost:,} {one}" if cost == 1 else f"{cost:,} {one}s"
 
 
 def batch_cost(kind: Kind, arrays: Sequence[NDArray[np.generic]]) -> int:

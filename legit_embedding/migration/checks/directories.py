@@ -6,6 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from legit_embedding.cli.shared.terminal import counted
 from legit_embedding.config import config_file
 from legit_embedding.migration.checks.finding import fail, ok, warn
 from legit_embedding.migration.handoffs import left_over
@@ -51,10 +52,11 @@ def handoffs(deployment: Deployment) -> Finding:
         return fail(f"{directory} cannot be read and written", todo)
     files = left_over(directory)
     old = [file for file in files if file.age_s > OLD_S]
+    found = f"{counted(len(files), 'hand-off', 'hand-offs')} in {directory}"
     if old:
         todo = "no queued task older than that? legit-embedding handoff sweep --older-than 1h"
-        return warn(f"{len(old):,} of {len(files):,} hand-offs in {directory} are older than an hour", todo)
-    return _space(directory, f"{len(files):,} hand-offs in {directory}, none older than an hour")
+        return warn(f"{len(old):,} of {found} older than an hour", todo)
+    return _space(directory, f"{found}, none older than an hour")
 
 
 def _space(directory: Path, what: str) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from legit_embedding.cli.shared.terminal import counted
 from legit_embedding.migration.checks.finding import fail, ok
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def prefix(deployment: Deployment) -> Finding:
     streams = deployment.settings.streams
     ours = _ours(streams)
     prefixed = [
-        f"{stream} ({length:,} entries)"
+        f"{stream} ({counted(length, 'entry', 'entries')})"
         for stream in deployment.streams
         if stream not in ours and stream.endswith(tuple(ours)) and (length := deployment.redis.xlen(stream))
     ]

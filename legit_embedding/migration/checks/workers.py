@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
+from legit_embedding.cli.shared.terminal import counted
 from legit_embedding.migration.checks.finding import fail, ok, warn
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def task_names(deployment: Deployment) -> Finding:
     if unknown:
         todo = "import their modules in the new worker (`imports` in the profile), or keep a worker for them"
         return warn(f"ordinary tasks that only the old workers know: {_some(sorted(unknown))}", todo)
-    return ok(f"the {len(deployment.registered)} workers that answer know no task that the new one does not")
+    known = counted(len(deployment.registered), "worker answers, and knows", "workers answer, and know")
+    return ok(f"{known} no task that the new one does not")
 
 
 def queues(deployment: Deployment) -> Finding:

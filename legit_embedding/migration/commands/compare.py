@@ -63,7 +63,7 @@ def compare(  # noqa: PLR0913 - one argument an option
     png: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Pair the results of LEFT and RIGHT by task id and compare their vectors.
+    """Pair the results of LEFT and RIGHT by task id and compare their vectors.
 
     Each is a result stream, or a .jsonl file as `legit-embedding tail` writes it. The exit code is 0 if every pair has
     a cosine of at least --min-cosine and nothing is missing on either side; otherwise 1.
@@ -79,7 +79,7 @@ def compare(  # noqa: PLR0913 - one argument an option
        "one_failed_examples", "dims_differ", "models_differ", "not_judged", "histogram": [{"distance", "pairs"}]}
       SIDE: {"name", "results", "duplicates", "missing", "missing_examples", "errors", "unreadable", "dims",
        "norm_min", "norm_max"}
-    """
+    """  # noqa: D301 - the escape is click's
     tally = Tally(Side(left), Side(right))
     with ExitStack() as stack:
         sources = _sources(stack, left, right)

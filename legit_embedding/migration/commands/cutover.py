@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from legit_embedding.cli.shared.connection import connected
-from legit_embedding.cli.shared.terminal import UNKNOWN, console, print_json, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import UNKNOWN, console, print_json
 from legit_embedding.config import load_settings
 from legit_embedding.migration.cutover.plan import SHADOW_STREAM, Plan, Scope
 from legit_embedding.migration.cutover.store import KEY, TTL_S, PlanStore
@@ -46,13 +47,13 @@ def cutover() -> None:
 @cutover.command("status")
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
 def status(as_json: bool) -> None:
-    r"""Show the current shares.
+    """Show the current shares.
 
     \b
     --json prints
       {"share", "rules": [{"share", "app", "model"}], "shadow": {"share", "stream"}, "changed_at",
        "before": the same keys, or null}
-    """
+    """  # noqa: D301 - the escape is click's
     with _store(load_settings()) as store:
         plan = store.read()
     if as_json:

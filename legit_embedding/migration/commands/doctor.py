@@ -10,7 +10,8 @@ from rich.text import Text
 
 from legit_embedding.cli.shared.ages import age
 from legit_embedding.cli.shared.connection import client
-from legit_embedding.cli.shared.terminal import console, print_json, printable, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, counted, print_json, printable
 from legit_embedding.config import load_settings
 from legit_embedding.migration.checks import LOCAL, ON_BROKER, ON_REDIS, examine
 from legit_embedding.migration.checks.deployment import Deployment
@@ -75,7 +76,14 @@ def _show(findings: Iterable[tuple[str, Finding]], *, as_json: bool) -> None:
     rows = [(Text(each.level, STYLES[each.level]), name, _told(each)) for name, each in findings]
     console().print(table("Doctor", ("", "check", "finding"), rows))
     levels = Counter(each.level for _, each in findings)
-    click.echo(", ".join(f"{levels[level]} {level}" for level in STYLES))
+    click.echo(_verdict(levels))
+
+
+def _verdict(levels: Counter[Level]) -> str:
+    if levels["fail"]:
+        return f"Not ready for the cutover: {counted(levels['fail'], 'check fails', 'checks fail')}."
+    warnings = counted(levels["warn"], "warning", "warnings")
+    return f"Ready for the cutover, with {warnings} to read." if levels["warn"] else "Ready for the cutover."
 
 
 def _told(finding: Finding) -> Text:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from legit_embedding.cli.shared.terminal import UNKNOWN, count, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import UNKNOWN, count, counted
 from legit_embedding.migration.comparison.distances import QUANTILES
+from legit_embedding.migration.comparison.verdict import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def show(console: Console, tally: Tally, min_cosine: float) -> None:
-    """Print the contents of both sides, the distribution of the cosines, and the worst pairs."""
+    """Print the contents of both sides, the distribution of the cosines, the worst pairs, and whether they agree."""
     console.print(Group(*_parts(tally, min_cosine)))
 
 
@@ -31,6 +33,9 @@ def _parts(tally: Tally, min_cosine: float) -> Iterator[RenderableType]:
         yield table("The worst", ("task", "cosine", "model"), rows, right=("cosine",))
     if notes := list(_notes(tally)):
         yield Text("\n".join(notes))
+    if not problems(tally, min_cosine):
+        pairs = counted(tally.distances.count, "pair", "pairs")
+        yield Text(f"They agree: {pairs} of vectors, the smallest cosine {tally.distances.least:.6f}.", style="bold")
 
 
 def _sides(*sides: Side) -> RenderableType:
@@ -63,7 +68,8 @@ def _cosines(tally: Tally, min_cosine: float) -> RenderableType:
     rows = [("limit", f"{min_cosine:g}"), ("minimum", f"{tally.distances.least:.9f}")]
     rows += [(_share(share), f"{tally.distances.quantile(share):.9f}") for share in QUANTILES if share]
     rows.append(("mean", f"{tally.distances.mean:.9f}"))
-    return table(f"Cosines of {count(tally.distances.count)} pairs", ("", "cosine"), rows, right=("cosine",))
+    title = f"Cosines of {counted(tally.distances.count, 'pair', 'pairs')}"
+    return table(title, ("", "cosine"), rows, right=("cosine",))
 
 
 def _share(share: float) -> str:
@@ -79,8 +85,8 @@ def _notes(tally: Tally) -> Iterator[str]:
         more = " …" if tally.one_failed_count > len(tally.one_failed) else ""
         yield f"an error on one side only: {', '.join(tally.one_failed)}{more}"
     if tally.both_failed:
-        yield f"an error on both sides: {count(tally.both_failed)} tasks"
+        yield f"an error on both sides: {counted(tally.both_failed, 'task', 'tasks')}"
     if tally.models_differ:
-        yield f"the model's name differs: {count(tally.models_differ)} pairs"
+        yield f"the model's name differs: {counted(tally.models_differ, 'pair', 'pairs')}"
     if tally.not_judged:
-        yield f"on one side only, and not judged: {count(tally.not_judged)} tasks"
+        yield f"on one side only, and not judged: {counted(tally.not_judged, 'task', 'tasks')}"

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+from rich.filesize import decimal
 
 from legit_embedding.cli.shared.ages import age
-from legit_embedding.cli.shared.terminal import console, count, duration, print_json, size, table
+from legit_embedding.cli.shared.tables import table
+from legit_embedding.cli.shared.terminal import console, counted, duration, print_json
 from legit_embedding.config import load_settings
 from legit_embedding.migration.handoffs import LeftOver, left_over, sweep
 
@@ -60,9 +62,9 @@ def _report(directory: Path, files: Sequence[LeftOver], what: str, *, as_json: b
     if as_json:
         print_json({"directory": str(directory), "files": [asdict(file) for file in files]})
         return
-    rows = [(file.path, size(file.bytes), duration(file.age_s)) for file in files[:SHOWN]]
+    rows = [(file.path, decimal(file.bytes), duration(file.age_s)) for file in files[:SHOWN]]
     if rows:
         title = f"The oldest {SHOWN}" if len(files) > SHOWN else "Hand-offs"
         console().print(table(title, ("file", "size", "age"), rows, right=("size", "age")))
-    total = size(sum(file.bytes for file in files))
-    click.echo(f"{count(len(files))} hand-offs{what}, {total}, in {directory}")
+    total = decimal(sum(file.bytes for file in files))
+    click.echo(f"{counted(len(files), 'hand-off', 'hand-offs')}{what}, {total}, in {directory}")

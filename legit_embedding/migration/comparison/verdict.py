@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from legit_embedding.cli.shared.terminal import counted
+
 if TYPE_CHECKING:
     from legit_embedding.migration.comparison.tally import Side, Tally
 
@@ -16,14 +18,15 @@ def problems(tally: Tally, min_cosine: float) -> list[str]:
     elif tally.distances.least < min_cosine:
         found.append(f"the smallest cosine is {tally.distances.least:.6f}, below {min_cosine:g}")
     if tally.one_failed_count:
-        found.append(f"{tally.one_failed_count:,} tasks have a vector on one side and an error on the other")
+        tasks = counted(tally.one_failed_count, "task has", "tasks have")
+        found.append(f"{tasks} a vector on one side and an error on the other")
     if tally.dims_differ:
-        found.append(f"{tally.dims_differ:,} pairs of vectors differ in length")
+        found.append(f"{counted(tally.dims_differ, 'pair of vectors differs', 'pairs of vectors differ')} in length")
     return found
 
 
 def _missing(side: Side) -> list[str]:
-    found = [f"{side.missing:,} tasks are missing in {side.name}"] if side.missing else []
+    found = [f"{counted(side.missing, 'task is', 'tasks are')} missing in {side.name}"] if side.missing else []
     if side.unreadable:
-        found.append(f"{side.unreadable:,} vectors in {side.name} cannot be read")
+        found.append(f"{counted(side.unreadable, 'vector', 'vectors')} in {side.name} cannot be read")
     return found

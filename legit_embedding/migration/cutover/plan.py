@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from legit_embedding.errors import misfit
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -83,8 +85,8 @@ class Plan(_Part):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            message = f"{'.'.join(map(str, first['loc'])) or 'document'}: {first['msg']}"
+            where, why = misfit(error)
+            message = f"{where or 'document'}: {why}"
             raise ValueError(message) from None
 
     def share_of(self, subject: Subject) -> float:

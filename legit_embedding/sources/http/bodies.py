@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from legit_embedding.errors import plain
 from legit_embedding.models.config import Kind  # noqa: TC001 - a dataclass field
 from legit_embedding.sources.http.problems import HttpError
 from legit_embedding.wire.task import Name, Text
@@ -132,7 +133,7 @@ def _misfit(error: ErrorDetails) -> HttpError:
     if where[:1] == ["input"]:
         return HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_task", _INPUT, "input")
     name = "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in where).removeprefix(".") or "body"
-    return _invalid(name, error["msg"].replace("valid array", "valid list"))
+    return _invalid(name, plain(error).replace("valid array", "valid list"))
 
 
 def _of_messages(messages: list[Message]) -> Item:

@@ -44,6 +44,7 @@ def test_every_registered_command_is_there_and_says_what_it_does(command: str) -
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"Usage: legit-embedding {command} ")
+    assert "\\" not in result.output, "click's escape for a paragraph to be left as it is was not understood"
 
 
 def test_an_unknown_command_is_wrong_usage() -> None:

@@ -66,6 +66,11 @@ def test_the_indexes_name_every_document():
     assert not missing
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("[a-z]*.md")), ids=relative)
+def test_a_page_says_first_who_needs_it(page):
+    assert read(page).split("\n\n")[1].startswith("For ")
+
+
 def test_every_error_code_is_explained_and_no_other():
     codes = re.findall(r"^\| `(\w+)` \|", read(REFERENCE / "errors.md"), re.MULTILINE)
     assert sorted(codes) == sorted(ERROR_CODES)

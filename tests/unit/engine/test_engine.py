@@ -403,8 +403,11 @@ class TestStats:
         assert stats.models["texts"].share == 0.0
         assert stats.open_items == stats.open_batches == 0
         assert 0 <= stats.busy <= 1
-        batching = engine.info()["batching"]
-        assert {name: figures["batch-size-avg"] for name, figures in batching.items()} == {"images": 10.0, "texts": 0.0}
+        shown = {name: str(model) for name, model in stats.models.items()}
+        assert shown == {
+            "images": "3 batches of 10.0, 100% of the device",
+            "texts": "0 batches of 0.0, 0% of the device",
+        }
 
     def test_padding_is_counted(self, make_engine):
         engine = make_engine(Model("text"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -43,6 +44,25 @@ def test_vectors_as_they_were_sent_or_not_at_all(capsys: pytest.CaptureFixture[s
     found, _ = line(good(3), "base64", capsys)
     assert (found["encoding"], found["embedding"]) == ("base64_fp32", good(3)["embedding"])
     assert not {"encoding", "embedding"} & set(line(good(3), "none", capsys)[0])
+
+
+def test_a_printed_number_is_the_shortest_that_gives_the_same_vector(capsys: pytest.CaptureFixture[str]) -> None:
+    sent = np.array([0.1, -0.3, 1e-8, 0.70710678], dtype=np.float32)
+    Lines("floats", print).write([entry(1, good(3) | encode_entry(sent, "base64_fp32"))])
+    shown = capsys.readouterr().out
+    assert "[0.1, -0.3, 1e-08, 0.70710677]" in shown
+    assert np.array_equal(np.array(json.loads(shown)["embedding"], dtype=np.float32), sent)
+
+
+def test_a_terminal_gets_the_beginning_of_a_vector(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = good(3) | encode_entry(np.full(384, -0.05103), "base64_fp32")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    Lines(None, print).write([entry(1, fields)])
+    assert capsys.readouterr().out.endswith('"embedding": [-0.0510, -0.0510, … 384]}\n')
+    Lines("floats", print).write([entry(1, fields)])
+    assert len(json.loads(capsys.readouterr().out)["embedding"]) == 384
 
 
 @pytest.mark.parametrize("encoding", CODECS)

@@ -49,3 +49,9 @@ def test_secrets_are_masked() -> None:
 def test_nothing_is_set(tmp_path: Path) -> None:
     (tmp_path / "legit.toml").unlink()
     assert Cli()("settings", "--set").stdout.strip() == "Nothing is set"
+
+
+def test_a_heading_sets_nothing(tmp_path: Path) -> None:
+    settings = tmp_path / "legit.toml"
+    settings.write_text("[streams]\n# group = 'a'\n[fetch]\ntimeout_s = 3\n[remote]\n")
+    assert list(Cli(CONFIG=str(settings)).json("settings", "--set", "--json")) == ["fetch.timeout_s"]

@@ -54,17 +54,20 @@ def test_memory_and_speed_make_the_plan():
     assert plan.knee == 32
     assert plan.speed == pytest.approx(1000, rel=0.03)
     assert plan.target() == 64
+    assert plan.limited_by() == "speed"
 
 
 def test_a_plan_without_a_measured_knee_takes_what_memory_allows():
     plan = make_plan("m", "text", 0, points((64, 0.001, None), (128, 0.002, None)), 64 * 1024 * 1000, 8)
     assert plan.knee is None
     assert plan.target() == plan.largest == 1000
+    assert plan.limited_by() == "memory"
 
 
 def test_a_slow_device_gets_batches_that_do_not_hold_it_for_long():
     plan = Plan("m", "image", 0, Line(0, 1), Line(0.5, 0.4), largest=1000, knee=None, speed=2.5)
     assert plan.target() == BATCH_S / 0.4
+    assert plan.limited_by() == "time"
     assert plan.target(pace=2.0) == round(BATCH_S / 0.8)
 
 

@@ -20,7 +20,7 @@ def test_handoffs_by_age(tmp_path):
     assert directories.handoffs(deployment(handoff_dir=tmp_path / "nowhere")).level == "ok"
     young = tmp_path / "young.npy"
     young.touch()
-    assert directories.handoffs(deployment(handoff_dir=tmp_path)).what.startswith("1 hand-offs")
+    assert directories.handoffs(deployment(handoff_dir=tmp_path)).what.startswith("1 hand-off in ")
     then = time.time() - 2 * directories.OLD_S
     os.utime(young, (then, then))
     finding = directories.handoffs(deployment(handoff_dir=tmp_path))

@@ -65,7 +65,7 @@ def test_what_is_missing_is_counted_and_named():
     tally = compared([good("a"), good("b"), good("c")], [good("b"), good("d")])
     assert (tally.right.missing, sorted(tally.right.missing_examples)) == (2, ["a", "c"])
     assert (tally.left.missing, tally.left.missing_examples) == (1, ["d"])
-    assert problems(tally, 0.999) == ["1 tasks are missing in left", "2 tasks are missing in right"]
+    assert problems(tally, 0.999) == ["1 task is missing in left", "2 tasks are missing in right"]
 
 
 def test_duplicates_are_counted_and_the_first_counts():
@@ -80,7 +80,7 @@ def test_a_subset_lacks_nothing():
     assert problems(tally, 0.999) == []
     assert tally.not_judged == 1
     tally = compared(right, left, Expected(right_is_subset=True))
-    assert problems(tally, 0.999) == ["1 tasks are missing in left"]
+    assert problems(tally, 0.999) == ["1 task is missing in left"]
 
 
 def test_what_is_too_old_or_too_young_is_not_missing():
@@ -104,14 +104,14 @@ def test_lengths_and_models():
     tally = compared([good("a"), good("b", model="x")], [good("a", (1, 0, 0)), good("b")])
     assert (tally.dims_differ, tally.models_differ) == (1, 1)
     assert (tally.left.dims, tally.right.dims) == ({2: 2}, {2: 1, 3: 1})
-    assert problems(tally, 0.999) == ["1 pairs of vectors differ in length"]
+    assert problems(tally, 0.999) == ["1 pair of vectors differs in length"]
 
 
 def test_an_unreadable_vector_is_a_problem():
     tally = compared([good("a"), Record("b", "unreadable")], [good("a"), good("b")])
     assert problems(tally, 0.999) == [
-        "1 vectors in left cannot be read",
-        "1 tasks have a vector on one side and an error on the other",
+        "1 vector in left cannot be read",
+        "1 task has a vector on one side and an error on the other",
     ]
 
 
