@@ -45,7 +45,7 @@ class Book(Protocol):
     def unwritten(self, job: Job, reason: str) -> None:
         """Give back a job whose answer could not be written anywhere, after a delay."""
 
-    def closed(self) -> None:
+    def closed(self, job: Job) -> None:
         """Record that a job's caller has been told."""
 
 
@@ -252,7 +252,7 @@ class Job(Delivery):
         except Exception:
             logger.exception("The source of task %r failed when told how it ended", self.address.task_id)
         finally:
-            self._book.closed()
+            self._book.closed(self)
 
 
 def _ms(seconds: float) -> int:

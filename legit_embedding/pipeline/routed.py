@@ -45,9 +45,9 @@ class Routed:
         """Fail a job with this code."""
         self._of(delivery.model).cancel(delivery, code)
 
-    def largest_batch(self) -> int:
-        """The number of items in full batches of all models."""
-        return self.remote.largest_batch() + (self.local.largest_batch() if self.local is not None else 0)
+    def full_batch(self, model: str) -> int:
+        """The number of items in a model's full batch."""
+        return self._of(model).full_batch(model)
 
     def stats(self) -> EngineStats:
         """Current counters of both."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from legit_embedding.engine.histogram import Distribution
     from legit_embedding.engine.stats import EngineStats, ModelStats, Progress
     from legit_embedding.models.registry import Registry
+    from legit_embedding.pipeline.backlog import BacklogBoard
     from legit_embedding.pipeline.protocols import Source
     from legit_embedding.pipeline.task_counts import Failure, TaskCounts
     from legit_embedding.redis_io.health import Outage
@@ -35,6 +36,7 @@ class Observed(Protocol):
     worker: str
     registry: Registry
     prep_only: bool
+    backlog: BacklogBoard
 
     def snapshot(self) -> Snapshot:
         """The counters and states at this moment."""

@@ -109,6 +109,9 @@ class EngineConfig(_Section):
     """The part of the device's free memory that batches may use, measured once the models are loaded."""
     max_in_flight: PositiveInt = 4096
     """The most tasks that the worker holds, from all sources together."""
+    hold_s: PositiveFloat = 3.0
+    """The work that each source, the task stream and Celery's queues, may have waiting here, in seconds of measured
+    throughput; two full batches of each model may always wait, and never more than `max_in_flight`."""
     compile: Literal["auto"] | bool = "auto"
     """True if models are compiled with `torch.compile`: with `auto` on a GPU, for image models where it turns out to be
     quicker; with true for every model."""

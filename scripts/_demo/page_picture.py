@@ -47,7 +47,7 @@ def main() -> int:
     options = parser.parse_args()
     photos = free_photo_folder()
     os.environ["LEGIT_HTTP__PORT"] = str(port := _free_port())
-    os.environ["LEGIT_WORKER_ID"] = "gpu-pool-1"
+    os.environ["LEGIT_WORKER_ID"] = "worker-1"
     with tempfile.TemporaryDirectory(prefix="legit-page-") as name, redis_address(Path(name)) as url:
         worker = Worker(Path(name), url, write_settings(Path(name), photos, TASKS))
         done = threading.Event()

@@ -264,6 +264,16 @@ class TestTry:
         page.get_by_role("button", name="Embed").click()
         expect(page.locator("#similarity")).to_have_text("Vectors of two models cannot be compared.")
 
+    def test_a_text_and_a_picture_of_one_model(self, serve: Serve, visit: Visit) -> None:
+        served = serve({"both": {key: NULL[key] for key in ("backend", "options")} | {"kinds": ["image", "text"]}})
+        page = visit(served)
+        page.get_by_label("Text of the first input").fill("red")
+        page.locator("#second-file").set_input_files(red := picture())
+        page.get_by_role("button", name="Embed").click()
+        text, image = served.embed(texts=["red"]).json(), served.embed(images=[data_url(red)]).json()
+        expect(page.locator("#similarity strong")).to_have_text(cosine(text["dense_vecs"] + image["dense_vecs"]))
+        expect(page.locator(".model h3")).to_have_text(["both (image)", "both (text)"])
+
     def test_what_is_refused_says_why(self, serve: Serve, visit: Visit, complaints: list[str]) -> None:
         served = serve()
         page = visit(served)

@@ -73,16 +73,8 @@ class Flow:
             "empty_in_s": left,
             "oldest_s": _oldest(now, scene),
             "models": [self._model(queue, now, rates.get(queue, 0.0)) for queue in now.models],
-            "errors": [
-                {"model": model, "code": code, "count": count}
-                for (model, code), count in sorted(now.outcomes.items(), key=lambda item: -item[1])
-                if code != OK
-            ],
-            "last_errors": [
-                asdict(each) | {"age_s": round(max(0.0, time.time() - each.at), 1)} for each in now.last_errors[::-1]
-            ]
-            if self._details
-            else [],
+            "errors": _errors(now),
+            "last_errors": _last_errors(now) if self._details else [],
             "group": _group(scene) if scene is not None else None,
             "group_problem": self._group.problem if self._group is not None else "",
         }
@@ -101,8 +93,6 @@ class Flow:
         """Return the rates by model and the total; empty for the first look after a while, which has none yet."""
         is_first = now.at - self._looked_at > WINDOW_S
         self._looked_at = now.at
-        if is_first:
-            self._rates = Rates()
         rates = self._rates.update(now)
         if is_first:
             return {}
@@ -119,6 +109,7 @@ class Flow:
             "model": tower.model,
             "kind": tower.kind,
             "dimension": dimension,
+            "loaded": model.loaded,
             "oldest_s": model.oldest_s,
             "remote": model.remote.where if model.remote is not None else None,
         }
@@ -141,6 +132,18 @@ def _device(engine: EngineStats) -> dict[str, Any]:
         "memory_used": memory.used if memory.is_gpu else None,
         "memory_free": memory.free if memory.is_gpu else None,
     }
+
+
+def _errors(now: Snapshot) -> list[dict[str, Any]]:
+    """The number of errors since the start by code and model, the most frequent first."""
+    counts = sorted(now.outcomes.items(), key=lambda item: -item[1])
+    return [{"model": model, "code": code, "count": count} for (model, code), count in counts if code != OK]
+
+
+def _last_errors(now: Snapshot) -> list[dict[str, Any]]:
+    """The last errors, newest first."""
+    at = time.time()
+    return [asdict(each) | {"age_s": round(max(0.0, at - each.at), 1)} for each in reversed(now.last_errors)]
 
 
 def _oldest(now: Snapshot, scene: Scene | None) -> float | None:

@@ -88,6 +88,7 @@ function models(figures) {
     const isUntouched = !model.items && !model.waiting;
     element.querySelector("dl").hidden = isUntouched;
     element.querySelector(".untouched").hidden = !isUntouched;
+    put(element.querySelector(".untouched"), model.loaded ? "Nothing has come for it yet." : "It is being loaded.");
     for (const [name] of METERS) {
       const value = model.items ? model[name] : null;
       put(element.querySelector(`[data-name=${name}]`), percent(value));
@@ -109,7 +110,7 @@ function card(model) {
     make("div", { class: "title" }, make("h3", {}, model.queue), make("span", { class: "speed" })),
     make("p", { class: "kind" }),
     make("dl", {}, ...meters, ...PLAIN.map(([name, title]) => fact(name, title))),
-    make("p", { class: "untouched" }, "Nothing has come for it yet."),
+    make("p", { class: "untouched" }),
     make("p", { class: "problem" }),
   );
 }

@@ -64,13 +64,14 @@ async def until(condition: Any) -> None:
 def test_all_listeners_share_one_look() -> None:
     async def scene() -> None:
         looks = Looks()
-        broadcast = Broadcast(looks, greet, every_s=0.001)
+        broadcast = Broadcast(looks, greet, every_s=PATIENCE_S)
         looks.may.clear()
         listeners = [await greeted(broadcast.listen()) for _ in range(5)]
         heard = [asyncio.ensure_future(following(each)) for each in listeners]
         await asyncio.sleep(0)
         looks.may.set()
         assert await asyncio.gather(*heard) == [{"look": 1}] * 5
+        assert looks.count == 1
 
     run(scene())
 
