@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-COST = DEPLOY / "kubernetes" / "components" / "monitoring" / "cost.yaml"
+COMPONENTS = DEPLOY / "kubernetes" / "components"
 _METRIC = re.compile(r"\b(?:legit|process|python)_[a-z_]+\b")
 
 
@@ -30,7 +30,10 @@ def named_metrics() -> dict[str, set[str]]:
     return {
         "grafana-dashboard.json": _metrics(dashboard_expressions()),
         "alerts.yml": _metrics(rule["expr"] for rule in _rules(alerts())),
-        "cost.yaml": _metrics(rule["expr"] for rule in _rules(yaml.safe_load(COST.read_text())["spec"])),
+        "cost.yaml": _metrics(rule["expr"] for rule in _rules(_spec("monitoring/cost.yaml"))),
+        "scaledobject.yaml": _metrics(
+            each["metadata"].get("query", "") for each in _spec("keda/scaledobject.yaml")["triggers"]
+        ),
     }
 
 
@@ -41,6 +44,10 @@ def dashboard_expressions() -> Iterator[str]:
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["definition"]
+
+
+def _spec(component: str) -> dict[str, Any]:
+    return yaml.safe_load((COMPONENTS / component).read_text())["spec"]
 
 
 def _rules(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
