@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 IMAGE = os.environ.get("LEGIT_IMAGE", "legit-embedding:test")
 PREPARE_TEXT = "legit_embedding.preparation.prepare_text"
+READY_S = 180
+"""How long a worker may take to be ready: a busy machine takes more than a minute to import torch."""
 SHOP = Path(__file__).parent / "shop"
 READ_ONLY = {"user": "12345:0", "read_only": True, "tmpfs": {"/tmp": ""}, "cap_drop": ["ALL"]}
 
@@ -60,6 +62,9 @@ class Worker(CeleryWorkerContainer):
     def worker_queue(cls) -> str:
         return "embedding"
 
+    def _wait_ready(self, timeout: int = READY_S) -> bool:
+        return super()._wait_ready(timeout)
+
     @property
     def exit_code(self) -> int | None:
         """The exit code; None while it runs."""
@@ -89,7 +94,7 @@ def worker_container(
         network="{default_pytest_celery_network.name}",
         volumes={str(SHOP): {"bind": "/shop", "mode": "ro"}} | (volumes or {}),
         wrapper_class=Worker,
-        timeout=180,
+        timeout=READY_S,
         **READ_ONLY,
     )
 
