@@ -92,10 +92,11 @@ def test_a_loaded_worker_ends_in_time_and_leaves_nothing_in_its_hands(
     celery_setup: CeleryTestSetup, redis: Redis
 ) -> None:
     worker: Worker = celery_setup.worker.container
+    # Each with a text of its own: the same one is computed once a batch.
     for number in range(3000):
-        redis.xadd("embedding_tasks", {"task_id": f"entry-{number}", "text": "x", "model": "slow"})
+        redis.xadd("embedding_tasks", {"task_id": f"entry-{number}", "text": f"entry {number}", "model": "slow"})
     for number in range(100):
-        send(celery_setup, task_id=f"message-{number}", text="x", model="slow")
+        send(celery_setup, task_id=f"message-{number}", text=f"message {number}", model="slow")
     wait_for(lambda: redis.xlen("embedding_results") >= 20, 60, "some answers")
     began = time.monotonic()
     worker.kill(signal="SIGTERM")
