@@ -143,6 +143,8 @@ class Remote:
         ready.set()
         await self._ending.wait()
         server.close()
+        for _ in range(3):
+            await asyncio.sleep(0)  # a connection that was accepted just now is told of in a later turn
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -45,7 +45,7 @@ def table(proof: Proof) -> str:
         "stopped (SIGTERM) in the middle of batches": stops,
         "killed (kill -9)": str(proof.killed),
         "seconds, until the last worker was gone": f"{proof.seconds:.0f}",
-        "what the ready workers could have done, by what there was to do": f"{proof.capacity:.2f}",
+        "what the workers there could have done, by what there was to do": f"{proof.capacity:.2f}",
         "ended with an error, outlived its grace, left entries behind": "; ".join(proof.faults) or "none",
     }
     said = f"{datetime.now(UTC):%Y-%m-%d}, {len(os.sched_getaffinity(0))} cores."

@@ -90,8 +90,13 @@ class Controller:
 
     @property
     def ready(self) -> list[Pod]:
-        """Those that work."""
-        return [pod for pod in self.pods if pod.ready is not None and pod.stopping is None and pod.worker.running]
+        """Those that read tasks."""
+        return [pod for pod in self.working if pod.stopping is None]
+
+    @property
+    def working(self) -> list[Pod]:
+        """Those that compute, whether they stay or finish what they hold."""
+        return [pod for pod in self.pods if pod.ready is not None and pod.worker.running]
 
     def kill_a_node(self, count: int) -> list[str]:
         """Kill -9 so many ready workers, as when their node is lost; returns their names."""

@@ -54,7 +54,7 @@ class Proof:
     made: int
     seconds: float
     capacity: float
-    """Tasks that the ready workers could have answered while there was something to do, per task."""
+    """Tasks that the workers there could have answered while there was something to do, per task."""
     stopped_busy: int
     killed: int
     longest_stop_s: float
@@ -82,7 +82,7 @@ def _prove(client: redis.Redis, controller: Controller, tasks: int, waves: int, 
             controller.turn()
             now = time.monotonic()
             if controller.items:
-                work += (now - last) * len(controller.ready) * RATE
+                work += (now - last) * len(controller.working) * RATE
             last = now
             left = controller.items / size
             if left < 0.7 and not is_stopped and len(controller.ready) > 1:
