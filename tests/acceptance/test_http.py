@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVE = ("-m", "legit_embedding.cli", "serve")
+LANGCHAIN = "langchain-openai==1.7.4"
 NOWHERE = "redis://127.0.0.1:1/0"
 SLOW = {
     "slow": {
@@ -68,7 +69,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     port = free_port()
     page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
     commands = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    [snippet] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    openai, langchain = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     with serving(tmp_path, port), client_of(port) as client:
         wait_for(lambda: is_well(client), 60, "the server to be well")
         answers = [
@@ -83,7 +84,9 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
             {"model", "dimension", "count", "dense_vecs"},
         ]
         python = environment("openai", "openai==3.57.0") / "python"
-        assert run([str(python), "-c", snippet]) == "2 384 13\n"
+        assert run([str(python), "-c", openai]) == "2 384 13\n"
+        python = environment("langchain", LANGCHAIN) / "python"
+        assert run([str(python), "-c", langchain]).startswith("1.0 0.")
 
 
 def test_serve_answers_what_it_has_accepted_when_it_is_stopped(tmp_path: Path) -> None:
