@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from legit_embedding import __version__
 from legit_embedding.engine.histogram import Distribution
 from legit_embedding.telemetry.backlog import STALE_S
+from legit_embedding.telemetry.families import ALONE, Families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
     from legit_embedding.engine.stats import EngineStats
     from legit_embedding.pipeline.backlog import Backlog
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
-
-ALONE: tuple[str, ...] = ()
-"""Key of a value without labels besides the worker."""
 
 
 def make_registry(pipeline: Observed, healthy: Callable[[], bool]) -> CollectorRegistry:
@@ -40,10 +35,11 @@ def make_registry(pipeline: Observed, healthy: Callable[[], bool]) -> CollectorR
     return registry
 
 
-class WorkerCollector(Collector):
+class WorkerCollector(Families):
     """Reads the pipeline's counters at each scrape. Every metric is labelled with the worker's identity."""
 
     def __init__(self, pipeline: Observed, healthy: Callable[[], bool]) -> None:
+        super().__init__(pipeline.worker)
         self._pipeline = pipeline
         self._healthy = healthy
 
@@ -189,26 +185,3 @@ class WorkerCollector(Collector):
             help_ = "Seconds until all of them are done at that rate; +Inf at none."
             yield self._gauge("legit_backlog_seconds", help_, {ALONE: soon})
         yield self._gauge("legit_dead_letter_items", "Entries of the dead letter.", {ALONE: backlog.dead_letters})
-
-    def _gauge(self, name: str, help_: str, values: Mapping[Any, float], *labels: str) -> Metric:
-        family = GaugeMetricFamily(name, help_, labels=["worker", *labels])
-        for key, value in values.items():
-            family.add_metric(self._labels(key), value)
-        return family
-
-    def _counter(self, name: str, help_: str, values: Mapping[Any, float], *labels: str) -> Metric:
-        """Make a counter; ``name`` excludes the ``_total`` that is appended on export."""
-        family = CounterMetricFamily(name, help_, labels=["worker", *labels])
-        for key, value in values.items():
-            family.add_metric(self._labels(key), value)
-        return family
-
-    def _histogram(self, name: str, help_: str, values: Mapping[Any, Distribution], *labels: str) -> Metric:
-        family = HistogramMetricFamily(name, help_, labels=["worker", *labels])
-        for key, seen in values.items():
-            buckets = [(floatToGoString(bound), float(count)) for bound, count in seen.buckets]  # type: ignore[no-untyped-call]
-            family.add_metric(self._labels(key), buckets, seen.sum)
-        return family
-
-    def _labels(self, key: str | tuple[str, ...]) -> list[str]:
-        return [self._pipeline.worker, *([key] if isinstance(key, str) else key)]

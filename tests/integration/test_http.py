@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.null import expected
@@ -209,6 +210,58 @@ class TestProbes:
         [style] = re.findall("<style>(.*)</style>", page.text)
         assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
         assert not re.search("<script|<link|<img|src=|url\\(", page.text)
+
+
+class TestTraffic:
+    def test_answers_are_counted_by_route_and_status(self, serve: Callable[..., Served]) -> None:
+        served = serve()
+        served.embed(texts=["a", "b"])
+        served.embed(texts="a")
+        served.client.get("/v1/models/words")
+        served.client.get("/made-up")
+        served.client.get("/embed")
+        counted = sample(served, "legit_http_requests_total")
+        assert counted == {
+            ("200", "/embed"): 1,
+            ("422", "/embed"): 1,
+            ("405", "/embed"): 1,
+            ("200", "/v1/models/{model:path}"): 1,
+            ("404", "other"): 1,
+        }
+        seconds = sample(served, "legit_http_request_seconds_count")
+        assert (seconds["/embed",], seconds["other",]) == (3, 1)
+        assert set(sample(served, "legit_http_refused_total").values()) == {0}
+
+    def test_what_is_in_flight_and_what_is_refused(self, serve: Callable[..., Served]) -> None:
+        busy = serve(slow(0.2), max_items=4, max_in_flight=4, timeout_s=10)
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(busy.embed, texts=["a"] * 4)
+            wait_for(lambda: busy.source.held()[0] == 4, 20, "the first request's items")
+            assert sample(busy, "legit_http_in_flight_items") == {(): 4}
+            assert sample(busy, "legit_http_in_flight_requests") == {(): 2}, "the embedding and the scrape"
+            assert busy.embed(texts=["b"]).status_code == 503
+            first.result()
+        assert sample(busy, "legit_http_in_flight_items") == {(): 0}
+        assert sample(busy, "legit_http_in_flight_requests") == {(): 1}
+        assert sample(busy, "legit_http_refused_total")["in_flight",] == 1
+
+    def test_surplus_connections_and_an_early_request_have_their_causes(self, serve: Callable[..., Served]) -> None:
+        early = serve(start=False, max_connections=2)
+        assert early.embed(texts=["a"]).status_code == 503
+        with early.connection() as held, early.connection() as surplus:
+            held.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert held.recv(1000).startswith(b"HTTP/1.1 200")
+            surplus.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert surplus.recv(1000).startswith(b"HTTP/1.1 503")
+        refused = sample(early, "legit_http_refused_total")
+        assert {cause: count for (cause,), count in refused.items() if count} == {"starting": 1, "connections": 1}
+
+
+def sample(served: Served, name: str) -> dict[tuple[str, ...], float]:
+    """The values of a metric by its labels, without the worker's, in alphabetical order."""
+    families = text_string_to_metric_families(served.client.get("/metrics").text)
+    samples = [each for family in families for each in family.samples if each.name == name]
+    return {tuple(value for key, value in each.labels.items() if key != "worker"): each.value for each in samples}
 
 
 class TestTokens:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from legit_embedding.sources.http import openapi, site
 from legit_embedding.sources.http.problems import HttpError, answer_crash, answer_http_error, answer_problem
 from legit_embedding.sources.http.reading import drop_body
+from legit_embedding.sources.http.traffic import Counted, Traffic
 from legit_embedding.telemetry.health import WELL, is_alive, report
 from legit_embedding.telemetry.metrics import make_registry
 
@@ -43,6 +44,8 @@ def make_app(
     """
     config = pipeline.settings.http
     registry = make_registry(pipeline, lambda: state()[0] in WELL)
+    traffic = Traffic(pipeline.worker, lambda: door.allowance.items)
+    registry.register(traffic)
 
     # Not coroutines: both take locks, and run in threads.
     def health(_: Request) -> Response:
@@ -69,7 +72,7 @@ def make_app(
     )
     return Starlette(
         routes=routes,
-        middleware=[cors] if config.cors_origins else [],
+        middleware=[Middleware(Counted, traffic=traffic), *([cors] if config.cors_origins else [])],
         exception_handlers={
             HttpError: _answer_problem,
             HTTPException: answer_http_error,

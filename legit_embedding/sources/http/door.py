@@ -182,7 +182,8 @@ class Door:
                 return collecting.result()
             if gone.done():
                 raise HttpError(400, "bad_request", "the client has gone away")
-            raise unavailable("overloaded", f"not embedded within http.timeout_s: {self._config.timeout_s:g} s")
+            detail = f"not embedded within http.timeout_s: {self._config.timeout_s:g} s"
+            raise unavailable("overloaded", detail, "timeout")
         finally:
             gone.cancel()
             collecting.cancel()

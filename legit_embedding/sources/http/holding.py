@@ -47,7 +47,8 @@ class Hold:
             HttpError: 503: the other requests have left too little.
         """
         if not self._allowance.take(items, size):
-            raise unavailable("overloaded", "too many items or bytes are in progress: http.max_in_flight")
+            detail = "too many items or bytes are in progress: http.max_in_flight"
+            raise unavailable("overloaded", detail, "in_flight")
         self._items += items
         self._size += size
 

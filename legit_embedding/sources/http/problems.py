@@ -20,6 +20,10 @@ RETRY_S = "1"
 """Sent as ``Retry-After``: a full batch takes a second at most."""
 OPENAI = "/v1/"
 """The paths below this one answer errors in OpenAI's shape."""
+CAUSES = ("starting", "stopping", "connections", "in_flight", "timeout", "overloaded")
+"""The causes of a refusal, for metrics."""
+REFUSED = "refused"
+"""Key in a request's ASGI state of the cause for which it was refused."""
 
 _STATUS = {
     "unknown_model": HTTPStatus.NOT_FOUND,
@@ -53,6 +57,8 @@ class HttpError(Exception):
         self.detail = detail
         self.param = param
         self.headers = dict(headers or {})
+        self.cause: str | None = None
+        """One of `CAUSES`, if it is a refusal."""
 
     @classmethod
     def of(cls, error: TaskError, param: str | None = None) -> HttpError:
@@ -77,9 +83,17 @@ class HttpError(Exception):
         return JSONResponse({"error": body}, self.status, headers)
 
 
-def unavailable(code: str, detail: str) -> HttpError:
-    """Refuse a request that another worker, or this one a little later, can serve."""
-    return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, headers={"Retry-After": RETRY_S})
+def unavailable(code: str, detail: str, cause: str | None = None) -> HttpError:
+    """Refuse a request that another worker, or this one a little later, can serve.
+
+    Args:
+        code: a word for programs.
+        detail: one sentence for a person.
+        cause: one of `CAUSES`; by default the code, which is one too.
+    """
+    problem = HttpError(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, headers={"Retry-After": RETRY_S})
+    problem.cause = cause or code
+    return problem
 
 
 def too_large(detail: str, param: str | None = None) -> HttpError:
@@ -90,6 +104,8 @@ def too_large(detail: str, param: str | None = None) -> HttpError:
 async def answer_problem(request: Request, problem: Exception) -> Response:
     """Answer with a `HttpError`."""
     assert isinstance(problem, HttpError)  # noqa: S101 - registered for this class
+    if problem.cause is not None:
+        setattr(request.state, REFUSED, problem.cause)
     return problem.response(request.url.path)
 
 

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from legit_embedding.sources.http.problems import unavailable
+from legit_embedding.sources.http.traffic import SURPLUS
 
 if TYPE_CHECKING:
     import asyncio
-
-    from starlette.types import Receive, Scope, Send
 
 HEAD_S = 10.0
 """The longest that a client may take to send a request's head, in seconds; a new connection has to begin within it."""
@@ -20,7 +18,7 @@ HEAD_BYTES = 64 * 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose request's head comes too slowly or is too long, and refuses those that are too many."""
+    """Closes connections whose request's head comes too slowly or is too long, and marks those that are too many."""
 
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
@@ -29,7 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start the timer of the first head."""
         super().connection_made(transport)
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
-            self.app = _refuse
+            self.app_state = self.app_state | {SURPLUS: True}
         self.limit_concurrency = None  # uvicorn's own refusal has no Retry-After
         self._begin_head()
 
@@ -66,9 +64,3 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    problem = unavailable("overloaded", "too many connections are open: http.max_connections")
-    problem.headers["Connection"] = "close"
-    await problem.response(scope["path"])(scope, receive, send)
