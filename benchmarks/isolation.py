@@ -1,4 +1,4 @@
-"""How long a single text waits over HTTP while bulk work saturates the same worker.
+"""The wait of a single text over HTTP while bulk work saturates the same worker.
 
 One worker with MiniLM, and a small image model with random weights. One client asks for one text's vector after another
 by HTTP: first while nothing else is there, then while photos come by the task stream faster than they can be computed,

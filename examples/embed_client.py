@@ -1,14 +1,18 @@
-"""A client of ``POST /embed``, written from the contract alone (docs/reference/contract.md, section 7). It needs httpx.
+"""A strict client of `POST /embed`, written from the contract alone (docs/reference/contract.md, section 7).
 
-It believes no answer that is not whole and right, asks again only after a 503, and gives health a timeout of its
-own, so that a busy server is not taken for a dead one.
+    client = EmbedClient("http://127.0.0.1:8000", dimension=384)
+    vectors = client.embed(["a red bicycle", "ein rotes Fahrrad"])
+
+It has no more than the standard library needs and httpx, and may be copied.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,23 +21,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOST_BYTES = 64 * 1024 * 1024
-"""The longest answer that is read: 2,048 vectors of 1,024 numbers, at 20 characters each, and some room."""
+"""The largest answer that is read."""
+FLOAT32_MAX = 3.4028234663852886e38
+"""Vectors are float32: a larger number is not finite there."""
+TRIES = 4
 
 
-class WrongAnswerError(Exception):
-    """The answer is not what the contract promises; nothing of it may be used."""
+class EmbedError(Exception):
+    """The server cannot be used, or has answered something that is no answer."""
 
 
 class EmbedClient:
-    """Embeds texts at one server, with vectors of one length.
+    """Asks for vectors, and believes nothing that the contract does not promise.
 
     Args:
-        base_url: the server, such as ``http://127.0.0.1:8000``.
-        dimension: the length that every vector must have.
-        token: the bearer token, if the server has one.
-        timeout_s: for one try of a request that embeds, in seconds.
-        health_timeout_s: for the question whether the server is well, in seconds.
-        tries: how often a request is sent at most, while the server answers 503.
+        base_url: the server's address.
+        dimension: the length that vectors must have.
+        model: the model to ask for; None for the server's default.
+        token: the bearer token, if the server wants one.
+        timeout_s: for a request; the server's batches may take seconds.
+        health_timeout_s: for a look at its health, which is answered at once or not at all.
     """
 
     def __init__(
@@ -41,97 +48,98 @@ class EmbedClient:
         base_url: str,
         dimension: int,
         *,
-        token: str | None = None,
+        model: str | None = None,
+        token: str = "",
         timeout_s: float = 60.0,
         health_timeout_s: float = 3.0,
-        tries: int = 5,
     ) -> None:
-        headers = {"Accept-Encoding": "identity"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_s, trust_env=False)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_s, follow_redirects=False)
         self._dimension = dimension
-        self._timeout_s = timeout_s
+        self._model = model
         self._health_timeout_s = health_timeout_s
-        self._tries = tries
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return a vector for each text, in order.
+        """Return one vector per text, in order.
 
         Raises:
-            WrongAnswerError: the answer breaks the contract.
-            httpx.HTTPStatusError: the server refused the request, or answered 503 to every try.
-            httpx.TransportError: the server cannot be reached, or went silent.
+            EmbedError: the request is refused, the server stays unavailable, or its answer breaks the contract.
         """
-        for _ in range(self._tries - 1):
-            response, body = self._post(texts)
-            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+        body: dict[str, Any] = {"texts": list(texts)} | ({"model": self._model} if self._model else {})
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(random.uniform(0.1, 0.2) * 2**attempt)  # noqa: S311 - not every client at once
+            try:
+                status, retry_after, content = self._post(body)
+            except httpx.HTTPError as error:
+                problem = f"{type(error).__name__}: {error}"
+                continue
+            if status == HTTPStatus.OK:
+                return self._checked(content, len(texts))
+            problem = f"status {status}: {content[:200].decode(errors='replace')}"
+            if status != HTTPStatus.SERVICE_UNAVAILABLE:
                 break
-            time.sleep(_pause(response) * random.uniform(1.0, 2.0))  # noqa: S311 - so that clients don't return at once
-        else:
-            response, body = self._post(texts)
-        if response.status_code != httpx.codes.OK:
-            message = f"{response.status_code} from {response.url}"
-            raise httpx.HTTPStatusError(message, request=response.request, response=response)
-        return self._checked(response, body, len(texts))
+            time.sleep(min(retry_after, 10.0))
+        raise EmbedError(problem)
 
-    def is_ready(self) -> bool:
-        """Ask whether the server can do its work; one that is slow to answer counts as not ready."""
+    def is_well(self) -> bool:
+        """Return whether the server can work: a slow one is not well, and one that is degraded is."""
         try:
-            return self._client.get("/health", timeout=self._health_timeout_s).status_code == httpx.codes.OK
-        except httpx.TransportError:
+            return self._client.get("/health", timeout=self._health_timeout_s).status_code == HTTPStatus.OK
+        except httpx.HTTPError:
             return False
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _post(self, texts: Sequence[str]) -> tuple[httpx.Response, bytes]:
-        body, ends = bytearray(), time.monotonic() + self._timeout_s
-        with self._client.stream("POST", "/embed", json={"texts": list(texts)}) as response:
-            for chunk in response.iter_raw():  # as sent: a compressed answer is refused, not unpacked
-                body += chunk
-                if time.monotonic() > ends:
-                    message = f"the answer is not complete after {self._timeout_s:g} s"
-                    raise httpx.ReadTimeout(message)
-                if len(body) > MOST_BYTES:
-                    message = f"the answer has more than {MOST_BYTES} bytes"
-                    raise WrongAnswerError(message)
-        return response, bytes(body)
+    def _post(self, body: dict[str, Any]) -> tuple[int, float, bytes]:
+        with self._client.stream("POST", "/embed", json=body) as answer:
+            content = bytearray()
+            for part in answer.iter_bytes():
+                content += part
+                if len(content) > MOST_BYTES:
+                    message = f"an answer of more than {MOST_BYTES} bytes"
+                    raise EmbedError(message)
+            if answer.status_code == HTTPStatus.OK and answer.headers.get("content-type") != "application/json":
+                message = f"an answer of type {answer.headers.get('content-type')!r}"
+                raise EmbedError(message)
+            wait = answer.headers.get("retry-after", "")
+            return answer.status_code, float(wait) if wait.isdecimal() else 0.0, bytes(content)
 
-    def _checked(self, response: httpx.Response, body: bytes, count: int) -> list[list[float]]:
-        if response.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise WrongAnswerError("the answer is not declared as JSON")
+    def _checked(self, content: bytes, count: int) -> list[list[float]]:
         try:
-            answer: Any = json.loads(body)
-        except (ValueError, RecursionError):
-            raise WrongAnswerError("the answer is not JSON") from None
-        vectors = answer.get("dense_vecs") if isinstance(answer, dict) else None
-        if not isinstance(vectors, list) or not isinstance(answer.get("model"), str):
-            raise WrongAnswerError("the answer has no model or no dense_vecs")
-        for field, wanted in (("count", count), ("dimension", self._dimension)):
-            if type(answer.get(field)) is not int or answer[field] != wanted:
-                message = f"{field}: expected {wanted}"
-                raise WrongAnswerError(message)
-        if len(vectors) != count or not all(map(self._is_vector, vectors)):
-            message = f"dense_vecs: expected {count} vectors of {self._dimension} finite numbers, none all zero"
-            raise WrongAnswerError(message)
-        return vectors
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            message = f"no JSON: {error}"
+            raise EmbedError(message) from None
+        if not isinstance(answer, dict):
+            message = "no JSON object"
+            raise EmbedError(message)
+        vectors = answer.get("dense_vecs")
+        facts = {
+            "a model's name": isinstance(answer.get("model"), str) and self._model in {None, answer["model"]},
+            f"a count of {count}": _is_int(answer.get("count")) and answer["count"] == count,
+            f"a dimension of {self._dimension}": _is_int(answer.get("dimension"))
+            and answer["dimension"] == self._dimension,
+            f"{count} vectors": isinstance(vectors, list) and len(vectors) == count,
+            "finite vectors of that dimension": isinstance(vectors, list) and all(map(self._is_vector, vectors)),
+        }
+        missing = [name for name, holds in facts.items() if not holds]
+        if missing:
+            message = f"the answer lacks {', '.join(missing)}"
+            raise EmbedError(message)
+        found: list[list[float]] = answer["dense_vecs"]
+        return found
 
     def _is_vector(self, vector: object) -> bool:
         return (
             isinstance(vector, list)
             and len(vector) == self._dimension
-            and all(type(each) in (int, float) and abs(each) < _LARGEST for each in vector)
-            and any(vector)
+            and all(isinstance(number, int | float) and not isinstance(number, bool) for number in vector)
+            and all(math.isfinite(number) and abs(number) <= FLOAT32_MAX for number in vector)
         )
 
 
-_LARGEST = 3.5e38
-"""Beyond the range of float32, in which vectors are computed; NaN and infinity aren't below it either."""
-
-
-def _pause(response: httpx.Response) -> float:
-    """The seconds that ``Retry-After`` asks for, a minute at most; 1 if it says nothing that can be read."""
-    said = response.headers.get("retry-after", "")
-    return min(float(said), 60.0) if said.isascii() and said.isdecimal() else 1.0
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+import pybase64
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +141,7 @@ def encode_finite(vector: NDArray[np.float32], encoding: str = ENCODING) -> Enco
         ValueError: it does not fit the encoding, or the encoding is unknown.
     """
     packed, scale = _codec(encoding).pack(vector)
-    return Encoded(binascii.b2a_base64(packed, newline=False).decode("ascii"), scale)
+    return Encoded(pybase64.b64encode_as_string(packed), scale)
 
 
 def decode_embedding(

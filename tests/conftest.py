@@ -19,6 +19,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A shell ignores the interrupt for what it runs in the background, and every child process would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+collect_ignore = ["containers"]  # run by scripts/test-containers, in an environment of its own
+
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:

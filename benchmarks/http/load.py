@@ -18,7 +18,7 @@ PATH = "/v1/embeddings"
 
 @dataclass
 class Run:
-    """What the clients saw."""
+    """The clients' measurements."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)

@@ -82,7 +82,7 @@ class HttpServer:
 
 
 def answers(port: int) -> bool:
-    """Whether a server embeds."""
+    """True if a server embeds."""
     body = json.dumps({"model": "minilm", "input": ["a text"]}).encode()
     asked = Request(f"http://127.0.0.1:{port}/v1/embeddings", body, {"Content-Type": "application/json"})
     try:

@@ -1,4 +1,4 @@
-"""What one writes in an afternoon: FastAPI around sentence-transformers, or around nothing.
+"""The service that one writes in an afternoon: FastAPI around sentence-transformers, or around nothing.
 
 Runs in an environment of its own, which has no other file of this project.
 """

@@ -17,6 +17,7 @@ from redis.exceptions import ReadOnlyError
 
 from legit_embedding import process
 from legit_embedding.broker.acks import run_ready_acknowledgements
+from legit_embedding.broker.depths import QueueDepths
 from legit_embedding.broker.fetch import MessageFetcher
 from legit_embedding.broker.malformed import MalformedMessages
 from legit_embedding.broker.ordinary import OrdinaryMessages
@@ -91,6 +92,8 @@ class BrokerStep(bootsteps.StartStopStep):
             self._taking.over()
             return
         self._channel = channel
+        if process.is_running():
+            process.current().backlog.count_queues = QueueDepths(parent, channel)
         # Celery's `--disable-prefetch` counts embedding tasks too, which need no free thread.
         vars(channel.qos).pop("can_consume", None)
         in_progress = parent.pool.delivery_tags()

@@ -18,6 +18,9 @@ COMMANDS = {
     "top": LazyCommand(
         "legit_embedding.cli.workers.top", "Watch the workers: throughput, queue depths, and time to completion."
     ),
+    "backlog": LazyCommand(
+        "legit_embedding.cli.workers.backlog", "The tasks that are not finished, and how many workers to have for them."
+    ),
     "streams": LazyCommand(
         "legit_embedding.cli.streams.command", "Show the streams: length, consumers, and time until empty."
     ),

@@ -36,7 +36,7 @@ class _RefusedError(ValueError):
     """A change that is rejected, with the reason."""
 
 
-def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # noqa: ANN401 - Celery's signature
+def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # noqa: ANN401, ARG001 - Celery's signature
     """Report how models share the device; with arguments, change a model's share or its batches.
 
     Args:
@@ -60,7 +60,6 @@ def batching(worker: Any, words: Sequence[str] = (), **named: Any) -> Any:  # no
     except _RefusedError as refusal:
         return nok(str(refusal))
     logger.warning("Changed by remote control: %s of %s", ", ".join(f"{k}={v}" for k, v in changes.items()), model)
-    _widen_prefetch(worker)
     return ok(report(pipeline)["models"][model])
 
 
@@ -214,11 +213,3 @@ def _apply(front: Front, model: str, changes: Mapping[str, Any]) -> None:
     for field, setter in setters.items():
         if setter is not None:
             setter(model, changes[field])
-
-
-def _widen_prefetch(worker: Any) -> None:  # noqa: ANN401
-    """Raise the prefetch count for larger batches; called on the worker's event loop, like every remote command."""
-    consumer = worker.consumer
-    more = consumer.pool.prefetch - consumer.qos.value
-    if more > 0:
-        consumer.qos.increment_eventually(more)

@@ -91,9 +91,9 @@ class Engine(Front):
             message = f"device {self._device_name!r} cannot be used: {in_one_line(error)}"
             raise ConfigError(message) from error
 
-    def largest_batch(self) -> int:
-        """Return the total items in one full batch per model; twice as many keep the device's batches full."""
-        return sum(queue.batch_items() for queue in self._queues.values())
+    def full_batch(self, model: str) -> int:
+        """Return the approximate number of items in a model's full batch."""
+        return self._queues[model].batch_items()
 
     def plans(self) -> dict[str, Plan]:
         """Return the measured plan of each model. Available after the start."""

@@ -60,6 +60,11 @@ class Front(ABC):
         queue = self._queues.get(model)
         return queue is not None and not queue.accumulator.full
 
+    @property
+    def open_items(self) -> int:
+        """The number of submitted items that are not settled."""
+        return self._outcomes.open
+
     def set_linger(self, model: str, linger_ms: float) -> None:
         """Change the time that a model's partial batch waits for more items."""
         self._queues[model].linger_s = linger_ms / 1000

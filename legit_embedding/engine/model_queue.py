@@ -143,6 +143,7 @@ class ModelQueue:
     def stats(self, all_device_s: float, weight: float) -> ModelStats:
         """Return a snapshot of the counters."""
         counters, opened = self.counters, hasattr(self, "plan")
+        since = self.accumulator.oldest_since()
         return ModelStats(
             waiting=len(self.accumulator),
             waiting_bytes=self.accumulator.bytes,
@@ -166,6 +167,7 @@ class ModelQueue:
             batches_seen=counters.histograms(),
             useful_cost=counters.useful,
             padded_cost=counters.padded,
+            oldest_s=time.monotonic() - since if since is not None else None,
         )
 
     def _keep_pace(self, planned: float, seconds: float) -> None:

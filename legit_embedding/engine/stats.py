@@ -107,6 +107,8 @@ class ModelStats:
     """Sum of the items' own costs over all batches."""
     padded_cost: int
     """Total cost of these batches, padding included."""
+    oldest_s: float | None = None
+    """Time for which the oldest item has waited, in seconds; None while nothing waits."""
     cache_hits: int = 0
     """Items that were answered from the content cache; they are in none of the other counts."""
     cache_misses: int = 0
@@ -189,23 +191,31 @@ class Counters:
         return 1 - self.useful / self.padded if self.padded else 0.0
 
 
-class BusyMeter:
-    """Exponentially decaying average of the fraction of time in which the device was computing."""
+class DecayingRate:
+    """Exponentially decaying average of an amount per second, over about the last five seconds."""
 
     def __init__(self, now: float) -> None:
         self._since = now
-        self._seconds = 0.0
+        self._amount = 0.0
         self._at = now
 
-    def add(self, seconds: float, now: float) -> None:
-        """Add compute time that ended now, in seconds."""
-        self._seconds = self._faded(now) + seconds
+    def add(self, amount: float, now: float) -> None:
+        """Add what was done by now."""
+        self._amount = self._faded(now) + amount
         self._at = now
 
-    def fraction(self, now: float) -> float:
-        """Return the ratio of busy to elapsed seconds, both decayed alike."""
+    def per_second(self, now: float) -> float:
+        """Return the ratio of the amount to elapsed seconds, both decayed alike."""
         window = _WINDOW_S * (1 - math.exp(-(now - self._since) / _WINDOW_S))
-        return min(1.0, self._faded(now) / window) if window > 0 else 0.0
+        return self._faded(now) / window if window > 0 else 0.0
 
     def _faded(self, now: float) -> float:
-        return self._seconds * math.exp(-(now - self._at) / _WINDOW_S)
+        return self._amount * math.exp(-(now - self._at) / _WINDOW_S)
+
+
+class BusyMeter(DecayingRate):
+    """Decaying average of the fraction of time in which the device was computing; the amounts are seconds."""
+
+    def fraction(self, now: float) -> float:
+        """Return the ratio of busy to elapsed seconds, at most 1."""
+        return min(1.0, self.per_second(now))

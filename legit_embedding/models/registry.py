@@ -7,7 +7,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.errors import TaskError, in_one_line
-from legit_embedding.models.config import REMOTE_BACKENDS, default_model
+from legit_embedding.models.config import KINDS, REMOTE_BACKENDS, default_model
 from legit_embedding.models.settings import misconfigured
 from legit_embedding.models.tower import Tower
 
@@ -47,6 +47,12 @@ class Registry:
         for name, config in self._models.items():
             for kind in config.serves:
                 self._add(Tower(name, kind, config.only(kind), paired=len(config.serves) > 1))
+        self._chosen: dict[tuple[str | None, Kind], Tower] = {
+            (tower.model, tower.kind): tower for tower in self._towers.values()
+        }
+        for kind in KINDS:
+            if (default := default_model(self._models, kind)) is not None:
+                self._chosen[None, kind] = self._chosen[default, kind]
         self._recipes: dict[str, Recipe] = {}
         self._lock = RLock()
 
@@ -126,13 +132,10 @@ class Registry:
         Raises:
             TaskError: ``unknown_model``, with the valid names.
         """
-        name = self._default(kind) if model is None else model
-        config = self._models.get(name)
-        if config is None:
-            raise self._unknown(f"there is no model {model!r}", kind)
-        if kind not in config.serves:
-            raise self._unknown(f"the model {model!r} embeds {config.serves[0]}s and the task is {kind}", kind)
-        return self._towers[name if len(config.serves) == 1 else f"{name} ({kind})"]
+        tower = self._chosen.get((model, kind))
+        if tower is None:
+            raise self._unknown(model, kind)
+        return tower
 
     def _add(self, tower: Tower) -> None:
         if tower.queue in self._towers:
@@ -140,13 +143,13 @@ class Registry:
             raise misconfigured(tower.model, "name", reason)
         self._towers[tower.queue] = tower
 
-    def _default(self, kind: Kind) -> str:
-        name = default_model(self._models, kind)
-        if name is None:
-            raise self._unknown(f"the task names no model, and no {kind} model is the default", kind)
-        return name
-
-    def _unknown(self, reason: str, kind: Kind) -> TaskError:
+    def _unknown(self, model: str | None, kind: Kind) -> TaskError:
+        if model is None:
+            reason = f"the task names no model, and no {kind} model is the default"
+        elif (config := self._models.get(model)) is None:
+            reason = f"there is no model {model!r}"
+        else:
+            reason = f"the model {model!r} embeds {config.serves[0]}s and the task is {kind}"
         known = ", ".join(self.names(kind)) or "none"
         return TaskError("unknown_model", f"{reason}; known {kind} models: {known}")
 

@@ -12,8 +12,9 @@ from legit_embedding.pipeline.task_counts import TaskCounts
 from legit_embedding.wire.task import HandOff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from legit_embedding.pipeline.hold import Hold
     from legit_embedding.pipeline.job import Job
     from legit_embedding.pipeline.parking import Parking
     from legit_embedding.prep.handoff import HandOffDirectory
@@ -27,8 +28,8 @@ class Accounts:
         models: the queues of the registry.
         handoffs: the directory of other workers' tensors, which are removed when their vectors are written.
         parking: delays tasks whose answers could not be written: given back at once, they would return at once.
-        most: the limit on jobs in flight; `on_room` is called when the number falls below it.
-        on_room: called from any thread; must be quick.
+        holds: what is held, by the kind of the jobs' origins; those of other kinds have no such bound.
+        on_closed: called from any thread when fewer jobs are in flight; must be quick.
     """
 
     def __init__(
@@ -36,16 +37,17 @@ class Accounts:
         models: Iterable[str],
         handoffs: HandOffDirectory,
         parking: Parking,
-        most: int,
-        on_room: Callable[[], None],
+        holds: Mapping[str, Hold],
+        on_closed: Callable[[], None],
     ) -> None:
         self.counts = TaskCounts(models)
         self._errors = ErrorLog()
         self._handoffs = handoffs
         self._parking = parking
-        self._most = most
-        self._on_room = on_room
-        self._changed = threading.Condition()
+        self._holds = holds
+        self._on_closed = on_closed
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # which takes the lock in Python: twice as slow
         self._in_flight = 0
 
     @property
@@ -53,9 +55,11 @@ class Accounts:
         """The number of tasks accepted and not yet closed."""
         return self._in_flight
 
-    def opened(self) -> None:
-        """Count an accepted task."""
-        with self._changed:
+    def opened(self, job: Job) -> None:
+        """Count an accepted task, whose model is known by now if it ever is."""
+        if (hold := self._holds.get(job.origin.kind)) is not None:
+            hold.opened(job.model)
+        with self._lock:
             self._in_flight += 1
 
     def answered(self, job: Job, written: Written) -> None:
@@ -73,15 +77,15 @@ class Accounts:
         """Give a task back, after a delay, whose answer could not be written anywhere."""
         self._parking.put(partial(job.give_back, f"the answer is written nowhere: {reason}"))
 
-    def closed(self) -> None:
+    def closed(self, job: Job) -> None:
         """Count out a task whose caller has been told."""
-        with self._changed:
+        if (hold := self._holds.get(job.origin.kind)) is not None:
+            hold.closed(job.model)
+        with self._lock:
             self._in_flight -= 1
-            was_full = self._in_flight + 1 >= self._most
             if self._in_flight == 0:
                 self._changed.notify_all()
-        if was_full:
-            self._on_room()
+        self._on_closed()
 
     def wait_for_all(self, timeout: float | None) -> bool:
         """Wait until no task is in flight; False if the timeout came first."""

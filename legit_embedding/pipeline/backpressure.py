@@ -28,26 +28,25 @@ class Backpressure:
     `changed` or `prep_changed` when it has room again after being full, so no stage polls.
 
     Args:
-        most: the limit on tasks in flight.
-        in_flight: returns the number of tasks in flight.
+        room: returns the number of further tasks that may be in flight.
         writer: the sink.
         processor_has_room: returns whether the processor accepts more items of a model.
     """
 
     def __init__(
         self,
-        most: int,
-        in_flight: Callable[[], int],
+        room: Callable[[], int],
         writer: Writer,
         processor_has_room: Callable[[str], bool],
     ) -> None:
-        self._most = most
-        self._in_flight = in_flight
+        self._room = room
         self._writer = writer
         self._processor_has_room = processor_has_room
         self._wake_prep: Callable[[], None] = _nobody
         self.sources: list[Source] = []
         """The sources to wake when there is room again."""
+        self._refused = False
+        """True if a source was told that there is no room, and not woken since."""
         self.is_stopping = False
         """True while the worker stops: tasks it has taken, a bounded number, are finished even if results are full."""
 
@@ -59,7 +58,12 @@ class Backpressure:
         """The number of further tasks that all sources together may bring; 0 or less means none."""
         if self._writer.results_full or not self._writer.has_room():
             return 0
-        return self._most - self._in_flight()
+        # Before the look at the room: what is closed after that look wakes the source.
+        self._refused = True
+        room = self._room()
+        if room > 0:
+            self._refused = False
+        return room
 
     def for_prep(self, model: str) -> bool:
         """True if more items of a model may be prepared."""
@@ -71,15 +75,20 @@ class Backpressure:
         """Wake prep, because a processor has room again."""
         self._wake_prep()
 
-    def sources_changed(self) -> None:
-        """Wake the sources, because fewer tasks are in flight."""
-        for source in self.sources:
-            source.wake()
+    def closed(self) -> None:
+        """Wake the sources that were told to wait, because fewer tasks are in flight."""
+        if self._refused:
+            self._refused = False
+            self._wake_sources()
 
     def changed(self) -> None:
         """Wake prep and the sources, because the sink has room again."""
         self.prep_changed()
-        self.sources_changed()
+        self._wake_sources()
+
+    def _wake_sources(self) -> None:
+        for source in self.sources:
+            source.wake()
 
 
 def _nobody() -> None:

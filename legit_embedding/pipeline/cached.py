@@ -59,7 +59,7 @@ class Cached:
         self._thread = Thread(target=self._run, name="content-cache", daemon=True)
         self.has_room = inner.has_room
         self.cancel = inner.cancel
-        self.largest_batch = inner.largest_batch
+        self.full_batch = inner.full_batch
         self.progress = inner.progress
         self.front = inner.front
 

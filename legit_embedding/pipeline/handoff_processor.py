@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.job import Job
     from legit_embedding.prep.handoff import HandOffDirectory
 
-_LARGEST_BATCH = 64
+_FULL_BATCH = 64
 
 
 class HandOffProcessor:
@@ -43,9 +43,9 @@ class HandOffProcessor:
     def cancel(self, delivery: Job, code: ErrorCode) -> None:
         """Do nothing: an item is held only while it is written."""
 
-    def largest_batch(self) -> int:
+    def full_batch(self, model: str) -> int:  # noqa: ARG002
         """The number of items that keeps the prep threads busy."""
-        return _LARGEST_BATCH
+        return _FULL_BATCH
 
     def stats(self) -> None:
         """None: nothing is computed here."""

@@ -45,7 +45,7 @@ class Book(Protocol):
     def unwritten(self, job: Job, reason: str) -> None:
         """Give back a job whose answer could not be written anywhere, after a delay."""
 
-    def closed(self) -> None:
+    def closed(self, job: Job) -> None:
         """Record that a job's caller has been told."""
 
 
@@ -115,10 +115,12 @@ class Job(Delivery):
 
     def take(self, work: TaskObject | HandOff | TokenIds, expires: float | None = None) -> None:
         """Set the valid task; `expires` is the source's own deadline, in Unix seconds."""
-        deadlines = [work.deadline / 1000] if work.deadline is not None else []
         self.work = work
         self.interactive = work.priority == "interactive"
-        self.deadline = min([*deadlines, *([expires] if expires is not None else [])], default=None)
+        self.deadline = expires
+        if work.deadline is not None:
+            own = work.deadline / 1000
+            self.deadline = own if expires is None else min(own, expires)
 
     def serve(self, tower: Tower) -> None:
         """Assign the task to a model.
@@ -250,7 +252,7 @@ class Job(Delivery):
         except Exception:
             logger.exception("The source of task %r failed when told how it ended", self.address.task_id)
         finally:
-            self._book.closed()
+            self._book.closed(self)
 
 
 def _ms(seconds: float) -> int:

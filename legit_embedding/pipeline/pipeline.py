@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from legit_embedding.errors import TaskError
 from legit_embedding.models.registry import Registry
 from legit_embedding.pipeline.accounts import Accounts
+from legit_embedding.pipeline.admission import Admission
+from legit_embedding.pipeline.backlog import BacklogBoard
 from legit_embedding.pipeline.backpressure import Backpressure
+from legit_embedding.pipeline.hold import Holds
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
@@ -25,7 +28,7 @@ from legit_embedding.prep.images.slow_decoders import DECODERS
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.sinks.direct import DirectSink
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.wire.task import Address, TaskObject
+from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     import threading
@@ -45,7 +48,6 @@ TEXTS_AT_ONCE = 32
 """The number of waiting texts that a prep thread tokenises together."""
 GATHER_S = 0.005
 """The time that a prep thread waits for more texts when they come in quick succession, in seconds."""
-LEAST_PREFETCH = 256
 CLOSE_S, LEAST_CLOSE_S = 5.0, 0.5
 """The most and the least time that each part has to end, in seconds; the least is some round trips to Redis."""
 
@@ -77,6 +79,8 @@ class Pipeline:
         self.settings = settings
         self.worker = worker
         self.prep_only = prep_only
+        self.queues: tuple[str, ...] = ()
+        """The Celery queues that the worker reads."""
         self.registry = Registry(settings.models)
         self.phase: Phase = "starting"
         self.watched: list[threading.Thread] = []
@@ -85,7 +89,9 @@ class Pipeline:
         """The state of links outside the pipeline that deliver its tasks."""
         self.notices: dict[str, str] = {}
         """Warnings of a worker that is well otherwise, by subject."""
+        self.backlog = BacklogBoard()
         self._tracer = tracer
+        self._admission = Admission(settings.streams, self.registry, tracer)
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
         handoffs = HandOffDirectory(settings.handoff_dir)
@@ -96,9 +102,10 @@ class Pipeline:
         given = handoffs if prep_only else None
         self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal, redis=redis)
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
-        most = settings.engine.max_in_flight
-        self._accounts = Accounts(self.registry.queues(), handoffs, self._parking, most, on_room=self._room_for_sources)
-        self._room = Backpressure(most, lambda: self._accounts.in_flight, self.writer, self.processor.has_room)
+        queues = self.registry.queues()
+        self._holds = Holds(queues, settings.engine, self.processor.full_batch)
+        self._room = Backpressure(lambda: self._holds.room(self.in_flight), self.writer, self.processor.has_room)
+        self._accounts = Accounts(queues, handoffs, self._parking, self._holds.by_origin, on_closed=self._room.closed)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(
                 ContentReader(self._fetcher, settings.fetch, settings.image_roots),
@@ -155,25 +162,26 @@ class Pipeline:
             expires: Unix time after which the source no longer wants the answer, besides the task's own deadline.
             headers: the message headers with the producer's trace context; if None, the task's own fields may hold it.
         """
-        job = self._accept(origin, caller)
+        job = self._job(origin, caller)
         try:
-            self._read_address(job, raw)
-            if self._tracer is not None:
-                job.trace = self._tracer.begin(raw, headers)
-            job.take(accepts.parse(raw), expires)
-            self._admit(job, kind)
-            self.stage.submit(job.model, job)
-        except TaskError as error:
-            job.failed(error)
+            self._admission.admit(job, raw, accepts, kind, expires, headers)
         except Exception as error:  # noqa: BLE001 - nothing between a source and its answer leaves a task unsettled
-            job.crashed("taking the task", error)
+            self._accounts.opened(job)
+            _refuse(job, error)
+            return job
+        self._accounts.opened(job)
+        try:
+            self.stage.submit(job.model, job)
+        except Exception as error:  # noqa: BLE001
+            _refuse(job, error)
         return job
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error, without validating it further."""
-        job = self._accept(origin, caller)
+        job = self._job(origin, caller)
+        self._accounts.opened(job)
         try:
-            self._read_address(job, raw)
+            self._admission.read_address(job, raw)
         except Exception as problem:  # noqa: BLE001
             job.crashed("reading the task", problem)
         else:
@@ -220,11 +228,8 @@ class Pipeline:
 
     @property
     def prefetch(self) -> int:
-        """The number of unacknowledged messages that keeps the device's batches full.
-
-        Twice the largest batch, or more where a mix of quick and slow models needs it for quick ones to be included.
-        """
-        return min(self.settings.engine.max_in_flight, max(LEAST_PREFETCH, 2 * self.processor.largest_batch()))
+        """The number of unacknowledged messages to hold at this moment; it follows the measured throughput."""
+        return self._holds.prefetch
 
     def dead_thread(self) -> str | None:
         """The name of a thread that should be running and is not."""
@@ -247,7 +252,6 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         """All counters and states at this moment; holds no lock for long."""
-        counts = self._accounts.counts
         return Snapshot.now(
             phase=self.phase,
             dead_thread=self.dead_thread(),
@@ -260,7 +264,7 @@ class Pipeline:
             engine=self.processor.stats(),
             writer=self.writer.stats(),
             source=together([source.stats() for source in self.sources]),
-            counts=counts,
+            counts=self._accounts.counts,
         )
 
     def stop(self, within: float = math.inf) -> None:
@@ -291,19 +295,6 @@ class Pipeline:
         busy = {"device-busy": round(engine.busy, 3)} if engine else {}
         return batching | busy | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
-    def _admit(self, job: Job, kind: Kind | None) -> None:
-        if job.address.fault is not None:
-            raise job.address.fault
-        reply_to = job.address.reply_to
-        if reply_to is not None and not self.settings.streams.allows(reply_to):
-            raise TaskError("reply_to_refused", f"reply_to: {reply_to!r} is in use, or outside streams.reply_to_allow")
-        work = job.work
-        job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
-        if kind not in {None, job.kind}:
-            raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")
-        job.serve(self.registry.resolve(work.model if work is not None else None, job.kind))
-        job.check_deadline()
-
     def _prep_batch(self, model: str) -> int:
         # Texts are faster to tokenise together; an image may have to be downloaded first.
         return TEXTS_AT_ONCE if self.registry.tower(model).kind == "text" else 1
@@ -312,23 +303,23 @@ class Pipeline:
         self._accounts.counts.prep_retried(model)
         self.stage.submit_later(model, job, delay_s)
 
-    def _accept(self, origin: Origin, caller: Caller) -> Job:
-        self._accounts.opened()
+    def _job(self, origin: Origin, caller: Caller) -> Job:
         # A client that waits gets its answer directly.
         sink = self._direct if origin.kind == "http" else self.writer
         return Job(origin, caller, sink, self._accounts)
 
-    def _read_address(self, job: Job, raw: object) -> None:
-        job.address = Address.read(raw, job.origin.id, self.settings.streams.max_metadata_bytes)
-
     def _room_for_prep(self) -> None:
         self._room.prep_changed()
 
-    def _room_for_sources(self) -> None:
-        self._room.sources_changed()
-
     def _room_for_all(self) -> None:
         self._room.changed()
+
+
+def _refuse(job: Job, error: Exception) -> None:
+    if isinstance(error, TaskError):
+        job.failed(error)
+    else:
+        job.crashed("taking the task", error)
 
 
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:

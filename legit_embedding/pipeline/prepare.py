@@ -136,6 +136,8 @@ class Preparation:
         try:
             job.content = _digest(job.prepared)
             self._processor.submit(job)
+        except TaskError as error:
+            self._failed(job, error)
         except Exception as error:  # noqa: BLE001
             job.crashed("handing the item to the processor", error)
 

@@ -96,8 +96,8 @@ class Processor(Protocol):
     def cancel(self, delivery: Job, code: ErrorCode) -> None:
         """Fail a job with this code: at once if it waits, else when its batch is over. Called from any thread."""
 
-    def largest_batch(self) -> int:
-        """The number of items in full batches of all models; sources hold twice as many."""
+    def full_batch(self, model: str) -> int:
+        """The number of items in a model's full batch; sources may always hold two of them."""
 
     def stats(self) -> EngineStats | None:
         """Current counters; None if nothing is computed."""

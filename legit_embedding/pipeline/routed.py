@@ -45,15 +45,16 @@ class Routed:
         """Fail a job with this code."""
         self._of(delivery.model).cancel(delivery, code)
 
-    def largest_batch(self) -> int:
-        """The number of items in full batches of all models."""
-        return self.remote.largest_batch() + (self.local.largest_batch() if self.local is not None else 0)
+    def full_batch(self, model: str) -> int:
+        """The number of items in a model's full batch."""
+        return self._of(model).full_batch(model)
 
     def stats(self) -> EngineStats:
         """Current counters of both."""
         local = self.local.stats() if self.local is not None else None
         local = local or EngineStats({}, busy=0.0, open_items=0, open_batches=0, on_device=0, turned_at=0.0)
-        return replace(local, models={**local.models, **self.remote.stats()})
+        open_items = local.open_items + self.remote.open_items
+        return replace(local, models={**local.models, **self.remote.stats()}, open_items=open_items)
 
     def progress(self) -> Progress | None:
         """The device's; a remote that makes no progress is no fault of this worker's."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from legit_embedding.engine.histogram import Distribution
     from legit_embedding.engine.stats import EngineStats, ModelStats, Progress
     from legit_embedding.models.registry import Registry
+    from legit_embedding.pipeline.backlog import BacklogBoard
     from legit_embedding.pipeline.protocols import Source
-    from legit_embedding.pipeline.task_counts import TaskCounts
+    from legit_embedding.pipeline.task_counts import Failure, TaskCounts
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.sinks.direct import DirectSink
     from legit_embedding.sinks.stats import WriterStats
@@ -35,6 +36,7 @@ class Observed(Protocol):
     worker: str
     registry: Registry
     prep_only: bool
+    backlog: BacklogBoard
 
     def snapshot(self) -> Snapshot:
         """The counters and states at this moment."""
@@ -64,6 +66,8 @@ class Snapshot:
     truncated: dict[str, int]
     prep_retries: dict[str, int]
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
+    last_errors: tuple[Failure, ...] = ()
+    """The last tasks that ended in an error, oldest first."""
     notices: tuple[str, ...] = ()
     """Warnings of a worker that is well otherwise, one sentence each."""
     probes: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +80,7 @@ class Snapshot:
             at=time.monotonic(),
             outcomes=counts.outcomes,
             truncated=counts.truncated,
+            last_errors=counts.last_errors,
             prep_retries=counts.prep_retries,
             prep_seconds={model: histogram.snapshot() for model, histogram in counts.prep_seconds.items()},
             **read,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,23 @@ MODEL_FAULTS = frozenset({"non_finite", "model_failed", "poisoned"})
 UNKNOWN = ""
 """The model of a task that names none of ours: values that producers send must not become labels."""
 
+LAST_ERRORS = 12
+LONGEST_DETAIL = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task that was answered with an error."""
+
+    at: float
+    """Unix time in seconds."""
+    model: str
+    """The model's queue, or `UNKNOWN`."""
+    code: str
+    detail: str
+    """The error's sentence, cut to `LONGEST_DETAIL` characters."""
+    task_id: str
+
 
 class TaskCounts:
     """Counters since the start of the process. Thread-safe.
@@ -34,6 +53,7 @@ class TaskCounts:
         self._outcomes: Counter[tuple[str, str]] = Counter(dict.fromkeys(((name, OK) for name in self.prep_seconds), 0))
         self._truncated: Counter[str] = Counter()
         self._prep_retries: Counter[str] = Counter()
+        self._failures: deque[Failure] = deque(maxlen=LAST_ERRORS)
         self._lock = Lock()
 
     def prepared(self, model: str, seconds: float, items: int) -> None:
@@ -51,6 +71,9 @@ class TaskCounts:
         answer = result.outcome
         name, truncated = (answer.code, False) if isinstance(answer, TaskError) else (OK, answer.truncated)
         with self._lock:
+            if isinstance(answer, TaskError):
+                detail = answer.detail[:LONGEST_DETAIL]
+                self._failures.append(Failure(time.time(), model, name, detail, result.address.task_id))
             self._outcomes[model, name] += 1
             if truncated:
                 self._truncated[model] += 1
@@ -60,6 +83,12 @@ class TaskCounts:
         """The number of answered tasks by model and outcome."""
         with self._lock:
             return dict(self._outcomes)
+
+    @property
+    def last_errors(self) -> tuple[Failure, ...]:
+        """The last tasks that were answered with an error, oldest first."""
+        with self._lock:
+            return tuple(self._failures)
 
     @property
     def truncated(self) -> dict[str, int]:

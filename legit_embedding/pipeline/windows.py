@@ -32,7 +32,7 @@ class Windows:
         self.start = engine.start
         self.has_room = engine.has_room
         self.cancel = engine.cancel
-        self.largest_batch = engine.largest_batch
+        self.full_batch = engine.full_batch
         self.stats = engine.stats
         self.progress = engine.progress
         self.close = engine.close

@@ -1,4 +1,7 @@
-"""The worker's concurrency where the operator gives none: the cores that it may use, not those of the host."""
+"""The worker's concurrency where the operator gives none: the cores that it may use, not those of the host.
+
+The log says which, and how much memory there is.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def choose(instance: Any, conf: Any, options: Mapping[str, Any], **_: object) ->
         conf.worker_concurrency, source = counted_cpus()
 
     def announce(**_: object) -> None:
+        from legit_embedding.prep.memory import counted_memory
+
         signals.celeryd_after_setup.disconnect(announce)
-        logger.info("concurrency %s: %s", instance.concurrency, source)
+        memory, limit = counted_memory()
+        logger.info("concurrency %s: %s; memory %.1f GiB: %s", instance.concurrency, source, memory / 2**30, limit)
 
     signals.celeryd_after_setup.connect(announce, weak=False)

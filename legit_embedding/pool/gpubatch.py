@@ -28,6 +28,7 @@ from legit_embedding.control import overrides as control
 from legit_embedding.errors import ConfigError
 from legit_embedding.pool.greenlets import GreenletThread
 from legit_embedding.pool.readiness import Readiness
+from legit_embedding.pool.stored_results import store_together
 from legit_embedding.pool.task_run import Callbacks, PoolJob
 from legit_embedding.pool.threads import WorkerThreads
 from legit_embedding.pool.time_limits import Clock, Limits
@@ -91,9 +92,11 @@ class TaskPool(BasePool):
             self.pipeline = process.start(nodename=nodename, threads=self.limit, on_fatal=self._on_fatal)
         except ConfigError as error:
             self._refuse(str(error))
+        process.current().queues = tuple(self.app.amqp.queues.consume_from)
         self._readiness.expect(process.current())
         self._continuations[:] = [GreenletThread(f"trace-{n}") for n in range(1, self.limit + 1)]
         for thread in self._continuations:
+            thread.begin(self._share_round_trips)
             thread.start()
         process.current().watched.extend(self._continuations)
         # The libraries' objects, hundreds of thousands of them, are permanent: scanning them in every collection costs
@@ -220,6 +223,12 @@ class TaskPool(BasePool):
         return next((thread for thread in threads if thread.behind < _BEHIND), None) or min(
             threads, key=lambda thread: thread.behind
         )
+
+    def _share_round_trips(self) -> None:
+        try:
+            store_together(self.app.backend)  # Celery has one for each thread
+        except Exception:
+            logger.exception("The result backend cannot be used")  # and each task that has a result will say so too
 
     def _finished(self, job: PoolJob) -> None:
         if not job.deferred and job.thread not in {None, threading.current_thread()}:

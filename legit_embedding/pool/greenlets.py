@@ -12,15 +12,19 @@ from __future__ import annotations
 import threading
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_TOGETHER = 128
+"""The most calls that are made as one; further steps wait meanwhile."""
 
 
 class TaskGreenlet(greenlet):
@@ -38,17 +42,22 @@ class GreenletThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._home: greenlet | None = None
+        self._calls: list[tuple[TaskGreenlet, Callable[[Sequence[Any]], Sequence[Any]], object]] = []
 
     def run(self) -> None:
         """Serve the inbox until `stop`."""
         self._home = getcurrent()
         while (step := self._inbox.get()) is not None:
             step()
+            while self._calls and (self._inbox.empty() or len(self._calls) >= MOST_TOGETHER):
+                self._call_together()
+        while self._calls:
+            self._call_together()
 
     @property
     def behind(self) -> int:
         """The number of steps that wait for this thread."""
-        return self._inbox.qsize()
+        return self._inbox.qsize() + len(self._calls)
 
     def begin(self, run: Callable[[], None], owner: object = None) -> None:
         """Run a callable, which must not raise, in a continuation of this thread."""
@@ -58,9 +67,28 @@ class GreenletThread(threading.Thread):
         """Resume a suspended continuation."""
         self._inbox.put(continuation.switch)
 
-    def set_aside(self) -> None:
+    def set_aside(self) -> Any:  # noqa: ANN401 - what the continuation is resumed with
         """Suspend the current continuation and return to the inbox until `resume` is called."""
-        cast("greenlet", self._home).switch()
+        return cast("greenlet", self._home).switch()
+
+    def join_call(self, current: TaskGreenlet, call: Callable[[Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+        """See `together`."""
+        self._calls.append((current, call, item))
+        result: R | Exception = self.set_aside()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _call_together(self) -> None:
+        calls, self._calls = self._calls, []
+        for call in dict.fromkeys(call for _, call, _ in calls):
+            joined = [(continuation, item) for continuation, its, item in calls if its == call]
+            try:
+                results = call([item for _, item in joined])
+            except Exception as error:  # noqa: BLE001 - each continuation raises it
+                results = [error] * len(joined)
+            for (continuation, _), result in zip(joined, results, strict=True):
+                continuation.switch(result)
 
     def stop(self, timeout: float) -> None:
         """End the thread once its inbox is empty, waiting up to `timeout` seconds."""
@@ -78,6 +106,25 @@ def current_owner() -> object:
     """The owner of the current continuation; None outside of one."""
     current = getcurrent()
     return current.owner if isinstance(current, TaskGreenlet) else None
+
+
+def together(call: Callable[[Sequence[T]], Sequence[R | Exception]], item: T) -> R:
+    """Have `call` made once for the items of all continuations of this thread that get here in the same turn.
+
+    Args:
+        call: gives a result, or an error to raise, for each item; outside of a continuation it gets one item.
+        item: the caller's own.
+
+    Raises:
+        Exception: the item's own error, or that of the whole call.
+    """
+    current = getcurrent()
+    if isinstance(current, TaskGreenlet):
+        return current.thread.join_call(current, call, item)
+    (result,) = call([item])
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def wait_for(future: Future[T]) -> T:

@@ -10,15 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from legit_embedding.prep.cgroups import MEMBERSHIP, MOUNT, content, folders
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_MEMBERSHIP = Path("/proc/self/cgroup")
-_MOUNT = Path("/sys/fs/cgroup")
 _WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
-def available_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
+def available_cpus(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> int:
     """The cores that this process may really use: its affinity, or its container's quota where that is smaller.
 
     Args:
@@ -28,7 +28,7 @@ def available_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
     return counted_cpus(membership, mount)[0]
 
 
-def counted_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> tuple[int, str]:
+def counted_cpus(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> tuple[int, str]:
     """`available_cpus`, and what limits them, for the log."""
     quota, affinity = cgroup_quota(membership, mount), _affinity()
     # Part of a core is worth a thread: a quota of 1.5 cores keeps two threads busy three quarters of the time.
@@ -37,9 +37,9 @@ def counted_cpus(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> tuple[
     return affinity, "the cores that this process may use"
 
 
-def cgroup_quota(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> float:
+def cgroup_quota(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> float:
     """The smallest CPU quota of the process's control groups, in cores; 0 where there is none."""
-    return min((quota for folder in _folders(membership, mount) for quota in _quotas(folder)), default=0.0)
+    return min((quota for folder in folders("cpu", membership, mount) for quota in _quotas(folder)), default=0.0)
 
 
 def wait_asleep() -> None:
@@ -95,32 +95,12 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _folders(membership: Path, mount: Path) -> Iterator[Path]:
-    """Every folder whose quota binds the process: its own groups and all above them, of both versions of cgroups."""
-    for line in _read(membership).splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # Inside a container the path may be the host's while the mount shows only our part: the top is asked as well.
-        root = mount / controllers if controllers else mount
-        group = root / path.strip("/")
-        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(root))
-
-
 def _quotas(folder: Path) -> Iterator[float]:
-    yield from _ratio(_read(folder / "cpu.max"))
-    yield from _ratio(f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}")
+    yield from _ratio(content(folder / "cpu.max"))
+    yield from _ratio(f"{content(folder / 'cpu.cfs_quota_us')} {content(folder / 'cpu.cfs_period_us')}")
 
 
 def _ratio(text: str) -> Iterator[float]:
     match text.split():
         case [quota, period] if quota.isdigit() and period.isdigit() and int(quota) and int(period):
             yield int(quota) / int(period)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import uuid
@@ -57,7 +58,19 @@ class HandOffDirectory:
             raise _refused(path, f"is not what a hand-off has to be: {_reason(error)}") from error
 
     def write(self, array: NDArray[np.generic]) -> Path:
-        """Leave a tensor: the file is whole from the moment that it has its name."""
+        """Leave a tensor: the file is whole from the moment that it has its name.
+
+        Raises:
+            TaskError: ``handoff_refused``: the directory cannot be written to, or is full; that may pass.
+        """
+        try:
+            return self._write(array)
+        except OSError as error:
+            more = "; a container's /dev/shm has 64 MB if it isn't given more" if error.errno == errno.ENOSPC else ""
+            detail = f"handoff_dir: nothing can be written to {self._directory}: {_reason(error)}{more}"
+            raise TaskError("handoff_refused", detail, transient=True) from error
+
+    def _write(self, array: NDArray[np.generic]) -> Path:
         self._directory.mkdir(mode=_OURS_ALONE, parents=True, exist_ok=True)
         name = uuid.uuid4().hex
         unfinished = self._directory / f".{name}.unfinished"

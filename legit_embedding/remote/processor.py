@@ -93,9 +93,10 @@ class RemoteProcessor(Front):
         """Change a model's limit of items per request; None for the default."""
         super().set_max_batch(model, max_batch or MAX_BATCH)
 
-    def largest_batch(self) -> int:
+    def full_batch(self, model: str) -> int:
         """The number of items in as many full requests as may be in flight."""
-        return sum(lane.model.config.max_requests * (lane.queue.max_batch or 0) for lane in self._lanes.values())
+        lane = self._lanes[model]
+        return lane.model.config.max_requests * (lane.queue.max_batch or MAX_BATCH)
 
     def stats(self) -> dict[str, ModelStats]:
         """Current counters by queue."""

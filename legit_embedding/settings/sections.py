@@ -109,6 +109,9 @@ class EngineConfig(_Section):
     """The part of the device's free memory that batches may use, measured once the models are loaded."""
     max_in_flight: PositiveInt = 4096
     """The most tasks that the worker holds, from all sources together."""
+    hold_s: PositiveFloat = 3.0
+    """The work that each source, the task stream and Celery's queues, may have waiting here, in seconds of measured
+    throughput; two full batches of each model may always wait, and never more than `max_in_flight`."""
     compile: Literal["auto"] | bool = "auto"
     """True if models are compiled with `torch.compile`: with `auto` on a GPU, for image models where it turns out to be
     quicker; with true for every model."""
@@ -133,11 +136,11 @@ class HttpConfig(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """The port to listen on; 0 for none."""
     embed: bool = True
-    """True if `/embed` and `/v1` are served; with false only health and metrics, which may be open to other hosts
-    without a token."""
+    """True if `/embed` and `/v1` are served; with false only health, metrics and the page's figures, which may be open
+    to other hosts without a token."""
     token: str = Field("", repr=False)
-    """The bearer token that requests need, except those for `/health` and `/live`; empty for none. Without a token only
-    a loopback address can be listened on."""
+    """The bearer token that requests need, except those for `/health`, `/live` and the page's files; empty for none.
+    Without a token only a loopback address can be listened on."""
     tokens: tuple[str, ...] = Field((), repr=False)
     """Further tokens, each as good as `token`."""
     token_file: Path | None = None

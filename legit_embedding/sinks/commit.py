@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -55,8 +54,9 @@ class Batch:
         letter, origin_id = self._origin(answer.result.origin)
         self._count += 4 + 2 * len(fields)
         head = (letter, origin_id, str(self._place(answer.stream)), f"{2 * len(fields)}{self._cached(answer)}")
-        # Packing an answer argument by argument would take half of its processing time here.
-        text = "".join([*map(_argument, head), *[f"{_name(name)}{_argument(value)}" for name, value in fields.items()]])
+        # Packing argument by argument, or with a call for each, would be half of an answer's time on this thread.
+        heads = [f"${len(text)}\r\n{text}\r\n" for text in head]
+        text = "".join(heads + [f"{_NAMES[name]}{len(text)}\r\n{text}\r\n" for name, text in fields.items()])
         if text.isascii():
             return text.encode("ascii")
         return b"".join(map(_wire_argument, (*head, *(part for pair in fields.items() for part in pair))))
@@ -80,13 +80,15 @@ class Batch:
         return self._places.setdefault(key, len(self._places) + 1)
 
 
-def _argument(text: str) -> str:
-    """Encode an argument in the Redis protocol; it must be ASCII."""
-    return f"${len(text)}\r\n{text}\r\n"
+class _Names(dict[str, str]):
+    """The few field names, each as an argument in the Redis protocol, with the mark of the next argument."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = argument = f"${len(name)}\r\n{name}\r\n$"
+        return argument
 
 
-_name = cache(_argument)
-"""`_argument`, cached for the few field names."""
+_NAMES = _Names()
 
 
 def _wire_argument(text: str) -> bytes:

@@ -275,8 +275,7 @@ def _blames_the_server(reason: str) -> bool:
 
 
 def _is_held_up(reply: bytes) -> bool:
-    mark, text = parse(reply)
-    return mark == REFUSED and _blames_the_server(text)
+    return reply.startswith(REFUSED) and _blames_the_server(parse(reply)[1])
 
 
 def _reason(error: Exception) -> str:

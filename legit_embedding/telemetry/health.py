@@ -55,7 +55,7 @@ def report(pipeline: Observed, state: str, found: list[str]) -> tuple[HTTPStatus
 
 def _of_towers(snapshot: Snapshot, queues: Iterable[str]) -> dict[str, Any]:
     """Describe the state of a model by its queues: of two towers, that of the one that is worse off."""
-    states = [of_model(model, snapshot.at) for queue, model in snapshot.models.items() if queue in queues]
+    states = [state_of_model(model, snapshot.at) for queue, model in snapshot.models.items() if queue in queues]
     if len(states) < 2:  # noqa: PLR2004 - two towers
         return states[0] if states else {"loaded": False, "last_ok_s": None, "waiting": 0}
     ages = [each["last_ok_s"] for each in states]
@@ -66,7 +66,7 @@ def _of_towers(snapshot: Snapshot, queues: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def of_model(model: ModelStats, now: float) -> dict[str, Any]:
+def state_of_model(model: ModelStats, now: float) -> dict[str, Any]:
     """Describe the state of one queue's model; `now` is by `time.monotonic`."""
     state: dict[str, Any] = {
         "loaded": model.loaded,

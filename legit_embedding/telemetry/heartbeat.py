@@ -14,6 +14,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.redis_io.client import make_client
 from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
+from legit_embedding.telemetry.backlog import look
 from legit_embedding.telemetry.health import STALL_S, State, is_stuck, state_of
 from legit_embedding.telemetry.identity_lock import EXPIRE_S, RENEW_S, IdentityLock, IdentityTakenError
 from legit_embedding.telemetry.minutes import Minutes
@@ -65,7 +66,7 @@ class Heartbeat:
         self._is_ours = self._was_ours = False
         self._denied_since: float | None = None
         self._published: State | None = None
-        self._published_at = self._renewed_at = 0.0
+        self._published_at = self._renewed_at = self._counted_at = 0.0
         self._minutes = Minutes()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -136,6 +137,13 @@ class Heartbeat:
         if self._is_ours and (state != self._published or now - self._published_at >= self._interval_s):
             self._publisher.publish(state, "; ".join(found))
             self._published, self._published_at = state, now
+        if now - self._counted_at >= self._interval_s:
+            self._counted_at = now
+            board = self._pipeline.backlog
+            try:
+                board.latest = look(self._client, self._pipeline.settings.streams, board.count_queues)
+            except Exception:
+                logger.debug("The backlog cannot be counted", exc_info=True)
         self._outage.over()
 
     def _renew(self, now: float) -> None:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from legit_embedding import __version__
 from legit_embedding.engine.histogram import Distribution
+from legit_embedding.telemetry.backlog import STALE_S
 from legit_embedding.telemetry.families import ALONE, Families
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from legit_embedding.engine.stats import EngineStats
+    from legit_embedding.pipeline.backlog import Backlog
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 
@@ -55,6 +57,9 @@ class WorkerCollector(Families):
             yield from self._of_remotes(snapshot.engine)
         yield from self._of_writing(snapshot)
         yield from self._of_stream(snapshot)
+        backlog = self._pipeline.backlog.latest
+        if backlog is not None and snapshot.at - backlog.at < STALE_S:
+            yield from self._of_backlog(backlog)
 
     def _of_tasks(self, snapshot: Snapshot) -> Iterator[Metric]:
         help_ = "Tasks answered, by model and outcome: ok, or an error code."
@@ -162,3 +167,21 @@ class WorkerCollector(Families):
         yield self._counter("legit_stream_reclaimed", help_, {ALONE: source.reclaimed})
         yield self._gauge("legit_stream_held_items", "Entries of the stream in the works.", {ALONE: source.held})
         yield self._counter("legit_dead_letters", "Tasks moved to the dead letter.", {ALONE: source.dead})
+
+    def _of_backlog(self, backlog: Backlog) -> Iterator[Metric]:
+        help_ = "Unfinished tasks of what this worker reads, waiting or in progress in any worker, by source."
+        known = {depth.source: depth.items for depth in backlog.depths if depth.items is not None}
+        yield self._gauge("legit_backlog_items", help_, known, "source")
+        unread = {depth.source: depth.unread for depth in backlog.depths if depth.unread is not None}
+        yield self._gauge(
+            "legit_backlog_unread_items", "Entries of the stream that no worker has read.", unread, "source"
+        )
+        ages = {depth.source: depth.oldest_age_s or 0.0 for depth in backlog.depths if depth.unread is not None}
+        help_ = "The age of the oldest unfinished entry of the stream; 0 if there is none."
+        yield self._gauge("legit_backlog_oldest_seconds", help_, ages, "source")
+        help_ = "Tasks that all workers together answer with a vector, per second."
+        yield self._gauge("legit_backlog_items_per_second", help_, {ALONE: backlog.items_per_s})
+        if (soon := backlog.empty_in_s) is not None:
+            help_ = "Seconds until all of them are done at that rate; +Inf at none."
+            yield self._gauge("legit_backlog_seconds", help_, {ALONE: soon})
+        yield self._gauge("legit_dead_letter_items", "Entries of the dead letter.", {ALONE: backlog.dead_letters})

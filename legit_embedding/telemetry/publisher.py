@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding import __version__
 from legit_embedding.engine.stats import Memory
-from legit_embedding.pipeline.snapshot import WINDOW_S
 from legit_embedding.telemetry import keys
-from legit_embedding.telemetry.health import of_model
+from legit_embedding.telemetry.figures import Rates, of_model
+from legit_embedding.telemetry.health import state_of_model
 from legit_embedding.telemetry.place import place
 
 if TYPE_CHECKING:
     import redis
 
-    from legit_embedding.engine.stats import ModelStats
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 
@@ -43,7 +41,7 @@ class Publisher:
         self._identity = pipeline.worker
         self._started_at = int(time.time())
         self._place = place()
-        self._snapshots: deque[Snapshot] = deque()
+        self._rates = Rates()
         telemetry = pipeline.settings.telemetry
         self._shows_roles = telemetry.legacy_keys
         self._expire_s = int(max(keys.EXPIRE_S, 3 * telemetry.interval_s))
@@ -81,14 +79,16 @@ class Publisher:
             batch.execute()
 
     def _fields(self, snapshot: Snapshot) -> dict[Any, Any]:
-        rates = self._rates(snapshot)
+        rates = self._rates.update(snapshot)
         engine = snapshot.engine
         memory = engine.memory if engine is not None and engine.memory.is_gpu else Memory()
         choice = engine.device if engine is not None else None
         device = choice.as_dict() if choice is not None else {}
         registry = self._pipeline.registry
         by_model = {
-            name: _model(model, rates.get(name, 0.0)) | of_model(model, snapshot.at) | registry.tower(name).identity()
+            name: of_model(model, rates.get(name, 0.0))
+            | state_of_model(model, snapshot.at)
+            | registry.tower(name).identity()
             for name, model in snapshot.models.items()
         }
         return {
@@ -117,18 +117,6 @@ class Publisher:
             "by_model": json.dumps(by_model),
         }
 
-    def _rates(self, now: Snapshot) -> dict[str, float]:
-        """Embedded items per second over the recent snapshots, by model; the total is under the empty name."""
-        self._snapshots.append(now)
-        while now.at - self._snapshots[0].at > WINDOW_S and len(self._snapshots) > 2:  # noqa: PLR2004 - a rate needs two
-            self._snapshots.popleft()
-        before = self._snapshots[0]
-        seconds = now.at - before.at
-        if seconds <= 0:
-            return {"": 0.0}
-        by_model = {name: (model.items - before.models[name].items) / seconds for name, model in now.models.items()}
-        return by_model | {"": (now.embedded - before.embedded) / seconds}
-
 
 def _by_role(fields: dict[Any, Any], snapshot: Snapshot) -> dict[str, dict[Any, Any]]:
     """Split the fields by role, as old prep and embed workers published them; sums over both count nothing twice."""
@@ -140,19 +128,3 @@ def _by_role(fields: dict[Any, Any], snapshot: Snapshot) -> dict[str, dict[Any, 
         "embed": {name: fields[name] for name in _OF_EMBED},
     }
     return {role: about | counts[role] | {"failed": failed[role], "queue_depth": waiting[role]} for role in keys.ROLES}
-
-
-def _model(model: ModelStats, items_per_s: float) -> dict[str, Any]:
-    remote = model.remote
-    return {
-        "waiting": model.waiting,
-        "items": model.items,
-        "items_per_s": round(items_per_s, 2),
-        "batch_size_avg": round(model.batch_size_avg, 2),
-        "batch_fill": round(model.batches_seen.fill.mean, 3),
-        "padding_waste": round(model.padding_waste, 3),
-        "device_share": round(model.share, 3),
-        "cache_hits": model.cache_hits,
-        "cache_misses": model.cache_misses,
-        **({} if remote is None else {"requests": remote.requests, "breaker_open": remote.is_open}),
-    }

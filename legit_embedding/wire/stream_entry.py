@@ -24,7 +24,7 @@ _TYPED = frozenset({"deadline", "return_embedding", "metadata"})
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """One task of the stream, as its producer sent it."""
 
@@ -102,7 +102,7 @@ def _is_serialized(pairs: dict[str, str]) -> bool:
     That is assumed if every value is JSON and at least one besides ``text`` is a quoted string: no other plain value is
     ever quoted, while a text may be a quotation. Either all values of an entry are decoded, or none.
     """
-    if not any(value[:1] == '"' for name, value in pairs.items() if name != "text"):
+    if not [name for name, value in pairs.items() if value[:1] == '"' and name != "text"]:
         return False
     try:
         for value in pairs.values():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_METADATA_BYTES = 1024 * 1024
 IMAGE_FIELDS = ("image_url", "image_b64", "image_path")
+CONTENT_FIELDS = (*IMAGE_FIELDS, "text")
 MAX_NAME = 512
 LATEST_DEADLINE = 253_402_300_799_999
 """The end of the year 9999, in Unix milliseconds."""
@@ -99,14 +100,13 @@ class TaskObject(_Wire):
 
     @model_validator(mode="after")
     def _check_content(self) -> TaskObject:
-        images = [name for name in IMAGE_FIELDS if getattr(self, name) is not None]
-        given = [*images, *(["text"] if self.text is not None else [])]
+        given = [name for name in CONTENT_FIELDS if getattr(self, name) is not None]
         if len(given) != 1:
             expected = f"one of {', '.join(IMAGE_FIELDS)} or text"
             message = f"expected {expected}, got {' and '.join(given) or 'none of them'}"
             raise ValueError(message)
-        follows: Kind = "image" if images else "text"
-        if self.kind not in {None, follows}:
+        follows = self.content_kind
+        if self.kind is not None and self.kind != follows:
             message = f"kind is {self.kind!r}, but the task carries {given[0]}"
             raise ValueError(message)
         if self.prompt_name is not None and self.text is None:
@@ -137,11 +137,12 @@ class TokenIds(_Wire):
     token_ids: Annotated[tuple[StrictInt, ...], Field(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Address:
     """Where an answer goes and what it echoes, as far as a task says it legibly.
 
     A task that does not fit is answered too, so this is read from the raw object, field by field.
+    Not frozen, because two are made for every task: see `legit_embedding.wire.result`.
     """
 
     task_id: str
@@ -162,18 +163,18 @@ class Address:
             max_metadata_bytes: the most metadata that are echoed.
         """
         fields = raw if isinstance(raw, dict) else {}
-
-        def text(name: str) -> str | None:
-            value = _decimal(fields.get(name)) if name == "task_id" else fields.get(name)
-            return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME else None
-
         metadata, fault = None, None
         if _is_metadata(fields.get("metadata")):
             try:
                 metadata = _echo(fields["metadata"], max_metadata_bytes)
             except TaskError as error:
                 fault = error
-        return cls(text("task_id") or fallback_id, text("reply_to"), text("app"), metadata, fault)
+        task_id = _name(_decimal(fields.get("task_id"))) or fallback_id
+        return cls(task_id, _name(fields.get("reply_to")), _name(fields.get("app")), metadata, fault)
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME else None
 
 
 def _echo(metadata: object, most: int) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.clients import Client
 from tests.servers import Server
@@ -14,11 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from playwright.sync_api import Browser
+
 NULL_MODELS = {
     "null-text": {"kind": "text", "backend": "legit_embedding.models.null:NullModel", "default": True},
     "null-image": {"kind": "image", "backend": "legit_embedding.models.null:NullModel", "default": True},
 }
 TEST_TASKS = {"CELERY_CONFIG_MODULE": "tests.profile"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from tests.clients import PREPARE_TEXT
 from tests.servers import free_port
 from tests.workers import ROOT, wait_for
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SCREENSHOT = os.environ.get("SCREENSHOT")
 """Where to keep the picture of the worker's page; docs/flower.png is made this way."""
 FLOWER = ("-m", "celery", "-A", "legit_embedding", "flower", "--address=127.0.0.1")
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on the PATH")
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +52,6 @@ def fetch(address):
             return response.read()
     except URLError:
         return b""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ def standing(client: Client) -> dict[str, Any]:
     batching = ask(client, "batching")["ok"]["models"]
     return {
         "threads": stats["pool"]["max-concurrency"],
-        "prefetch": stats["prefetch_count"],
         "queues": [queue["name"] for queue in queues],
         "tasks": registered,
         "models": {

@@ -77,6 +77,11 @@ class Deployment:
         assert status == 200
         return {family.name: family for family in text_string_to_metric_families(text)}
 
+    def backlog(self) -> dict[str, float]:
+        """The unfinished tasks by source."""
+        family = self.families().get("legit_backlog_items")
+        return {sample.labels["source"]: sample.value for sample in family.samples} if family is not None else {}
+
     def sample(self, name: str, **labels: str) -> float:
         """The one value with these labels."""
         [value] = [
@@ -170,6 +175,9 @@ def test_the_scrape_counts_what_was_done(healthy):
     assert healthy.sample("legit_in_flight_items") == 0
     assert healthy.sample("legit_memory_planned_bytes", model="null-text") > 0
     assert healthy.sample("legit_healthy") == 1
+    for source in ("stream:embedding_tasks", "queue:embedding", "unacknowledged"):
+        wait_for(lambda source=source: source in healthy.backlog(), 30, f"the backlog of {source}")
+    assert not any(healthy.backlog().values())
     assert not [name for name in healthy.families() if "from-a-producer" in name]
 
 
@@ -207,12 +215,15 @@ def test_top(healthy):
     healthy.client.text("a text", task_id="for-top")
     healthy.answers("for-top")
     [worker] = wait_for(
-        lambda: [each for each in healthy.cli.json("top", "--once", "--json")["workers"] if each["embedded"]],
-        10,
+        lambda: [
+            each
+            for each in healthy.cli.json("top", "--once", "--json")["workers"]
+            if each["embedded"] and each["models"]["null-text"]["items"] and not each["in_flight"]
+        ],
+        30,
         "the counts",
     )
     assert (worker["worker"], worker["state"], worker["in_flight"]) == (NAME, "running", 0)
-    assert worker["models"]["null-text"]["items"] > 0
     tables = healthy.cli("top", "--once").stdout
     assert NAME in tables
     assert "null-image" in tables

@@ -72,3 +72,13 @@ def test_a_new_folder_has_profiles_of_its_own(run: Callable[..., str], tmp_path:
     assert run("-c", EVENTS, CELERY_CONFIG_MODULE="celeryconfig.prep_only").split() == ["threads", "prep", "True"]
     producer = "from celery import Celery; app = Celery(); app.config_from_object({!r}); print(app.conf.task_routes)"
     assert "Cutover" in run("-c", producer.format("celeryconfig.cutover"))
+
+
+PAGE = "from legit_embedding.sources.http.site import FILES; print(*sorted(each.name for each in FILES.iterdir()))"
+
+
+def test_the_page_is_installed(run: Callable[..., str]) -> None:
+    folder = ROOT / "legit_embedding" / "sources" / "http" / "page"
+    there = sorted(each.name for each in folder.iterdir())
+    assert {"index.html", "page.css", "page.js"} <= set(there)
+    assert run("-c", PAGE).split() == there

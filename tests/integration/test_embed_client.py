@@ -1,86 +1,86 @@
-"""The strict client of the examples against servers that answer wrongly; `tests/acceptance` has it at the real door."""
+"""The client of `/embed` that knows the contract only, against the door and against servers that break the contract."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import httpx
-import numpy as np
 import pytest
 
 from examples import embed_client
-from examples.embed_client import EmbedClient, WrongAnswerError
-from tests.remotes import DIM, Remote, Reply, answer, as_json, vector
+from examples.embed_client import EmbedClient, EmbedError
+from legit_embedding.models.null import expected
+from tests.door import DIM, MODELS, Served
+from tests.remotes import DIM as REMOTE_DIM
+from tests.remotes import Remote, Reply
 from tests.unit.remote.test_processor import BROKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from tests.remotes import Request
-
-TEXTS = ["one", "two", "three"]
-
-
-@pytest.fixture
-def remote() -> Iterator[Remote]:
-    with Remote() as remote:
-        yield remote
+TEXTS = ["one", "two", "", "one"]
+HARMLESS = {"zeros"}
+"""The contract does not promise vectors of a length: a model may be set not to normalise."""
 
 
-@pytest.fixture
-def client(remote: Remote) -> Iterator[EmbedClient]:
-    client = EmbedClient(remote.url, DIM, tries=2)
-    yield client
+@pytest.fixture(scope="module")
+def door() -> Iterator[Served]:
+    served = Served(MODELS, {}, start=True)
+    yield served
+    served.close()
+
+
+@pytest.fixture(autouse=True)
+def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed_client, "TRIES", 2)
+
+
+def client_of(port: int, dimension: int, **options: object) -> EmbedClient:
+    return EmbedClient(f"http://127.0.0.1:{port}", dimension, **options)  # type: ignore[arg-type]
+
+
+def test_the_door_keeps_the_contract(door: Served) -> None:
+    client = client_of(door.port, DIM)
+    assert client.is_well()
+    found = client.embed(TEXTS)
+    assert found == [pytest.approx(expected(text, DIM).tolist(), abs=1e-6) for text in TEXTS]
+    assert client.embed([]) == []
     client.close()
-
-
-@pytest.mark.parametrize("way", BROKEN)
-def test_no_wrong_answer_is_believed(client: EmbedClient, remote: Remote, way: str) -> None:
-    remote.misbehave = BROKEN[way]("http")
-    with pytest.raises((WrongAnswerError, httpx.HTTPStatusError, httpx.TransportError)):
-        client.embed(TEXTS)
-    remote.misbehave = lambda request: None
-    np.testing.assert_allclose(client.embed(TEXTS), [vector(text) for text in TEXTS], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"count": 4}, {"count": "3"}, {"count": True}, {"dimension": float(DIM)}, {"model": None}, {"dense_vecs": {}}],
+    ("options", "why"),
+    [({"dimension": DIM + 1}, "a dimension of 9"), ({"dimension": DIM, "model": "nobody"}, "status 404")],
 )
-def test_every_field_is_checked(client: EmbedClient, remote: Remote, change: dict[str, object]) -> None:
-    remote.misbehave = lambda request: as_json(answer("http", request) | change)
-    with pytest.raises(WrongAnswerError):
-        client.embed(TEXTS)
-
-
-def test_an_answer_without_bounds_is_not_read_to_its_end(
-    client: EmbedClient, remote: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embed_client, "MOST_BYTES", 1000)
-    remote.misbehave = lambda request: Reply(json.dumps(answer("http", request)).encode() + b" " * 2000)
-    with pytest.raises(WrongAnswerError, match="more than 1000 bytes"):
-        client.embed(TEXTS)
-
-
-def test_an_answer_that_trickles_is_not_waited_for(remote: Remote) -> None:
-    remote.misbehave = lambda request: Reply(b" " * 100_000, drip_s=0.05)
-    client = EmbedClient(remote.url, DIM, timeout_s=0.5)
-    with pytest.raises(httpx.ReadTimeout):
+def test_what_the_door_cannot_give_is_refused(door: Served, options: dict[str, object], why: str) -> None:
+    client = client_of(door.port, **options)  # type: ignore[arg-type]
+    with pytest.raises(EmbedError, match=why):
         client.embed(TEXTS)
     client.close()
 
 
-def test_503_is_asked_again_and_nothing_else(client: EmbedClient, remote: Remote) -> None:
-    remote.misbehave = once(Reply(status=503, headers={"retry-after": "0"}))
-    assert len(client.embed(TEXTS)) == 3
-    assert len(remote.requests) == 2
-    remote.misbehave = once(Reply(status=500))
-    with pytest.raises(httpx.HTTPStatusError):
+@pytest.mark.parametrize("way", sorted(BROKEN.keys() - HARMLESS))
+def test_no_broken_answer_is_believed(way: str) -> None:
+    with Remote() as remote:
+        remote.misbehave = BROKEN[way]("http")
+        client = client_of(remote.port, REMOTE_DIM)
+        with pytest.raises(EmbedError):
+            client.embed(TEXTS)
+        client.close()
+
+
+def test_a_server_that_recovers_is_asked_again() -> None:
+    with Remote() as remote:
+        answers = iter([Reply(status=503, headers={"retry-after": "0"})])
+        remote.misbehave = lambda _: next(answers, None)
+        client = client_of(remote.port, REMOTE_DIM)
+        assert len(client.embed(TEXTS)) == len(TEXTS)
+        assert len(remote.requests) == 2
+        client.close()
+
+
+def test_nobody_there_is_not_well() -> None:
+    client = client_of(1, DIM, health_timeout_s=0.5)
+    assert not client.is_well()
+    with pytest.raises(EmbedError, match="ConnectError"):
         client.embed(TEXTS)
-    assert len(remote.requests) == 3
-
-
-def once(reply: Reply) -> Callable[[Request], Reply | None]:
-    left = [reply]
-    return lambda request: left.pop() if left else None
+    client.close()

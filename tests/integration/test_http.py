@@ -6,65 +6,28 @@ import base64
 import hashlib
 import json
 import re
-import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.null import expected
-from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.sources.http import protocol
 from legit_embedding.sources.http.bodies import EmbedBody
-from legit_embedding.sources.http.source import HttpSource
-from legit_embedding.telemetry.health import state_of
 from legit_embedding.wire.result import Origin
-from tests.servers import free_port
+from tests.door import DIM, MODELS, Served, slow
 from tests.told import OnOutcome
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-DIM = 8
-NULL = {"backend": "legit_embedding.models.null:NullModel", "default": True, "options": {"dim": DIM}}
-MODELS: dict[str, Any] = {"words": NULL | {"kind": "text"}, "pictures": NULL | {"kind": "image"}}
-
-
-class Served:
-    """A pipeline with its door."""
-
-    def __init__(self, models: dict[str, Any], http: dict[str, Any], *, start: bool) -> None:
-        self.port = free_port()
-        settings = Settings(device="cpu", models=models, http={"port": self.port, **http})
-        self.pipeline = Pipeline(settings, "pod", 2, redis=False)
-        self.source = HttpSource(self.pipeline, lambda: state_of(self.pipeline.snapshot()))
-        self.pipeline.add_source(self.source)
-        if start:
-            self.pipeline.start()
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
-
-    def embed(self, **body: Any) -> httpx.Response:
-        return self.client.post("/embed", json=body)
-
-    def openai(self, **body: Any) -> httpx.Response:
-        return self.client.post("/v1/embeddings", json=body)
-
-    def connection(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
-
-    def close(self) -> None:
-        self.client.close()
-        self.pipeline.stop()
 
 
 @pytest.fixture
@@ -89,12 +52,6 @@ def served() -> Iterator[Served]:
 
 def vectors(*contents: str | bytes) -> np.ndarray:
     return np.array([expected(content, DIM) for content in contents])
-
-
-def slow(seconds: float, **more: Any) -> dict[str, Any]:
-    """A model that embeds one text at a time, slowly."""
-    options = {"dim": DIM, "batch_s": seconds}
-    return {"words": NULL | {"kind": "text", "options": options, "max_batch": 1} | more}
 
 
 class TestEmbed:
@@ -243,7 +200,7 @@ class TestProbes:
         described = served.client.get("/openapi.json").json()
         routed = {getattr(route, "path", "") for route in served.source.app.routes}
         shown = {path.replace("{model}", "{model:path}") for path in described["paths"]}
-        assert routed - shown == {"/metrics", "/openapi.json", "/docs"}
+        assert routed - shown == {"/", "/page", "/events", "/metrics", "/openapi.json", "/docs"}
         assert shown <= routed
         schemas = described["components"]["schemas"]
         assert set(schemas["EmbedBody"]["properties"]) == set(EmbedBody.model_fields)

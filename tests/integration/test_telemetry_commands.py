@@ -14,8 +14,7 @@ import pytest
 import redis
 
 from legit_embedding.cli.shared.lazy import INTERRUPTED
-from legit_embedding.cli.workers import top
-from legit_embedding.telemetry import keys
+from legit_embedding.telemetry import keys, scene
 from legit_embedding.telemetry.place import place
 from tests.unit.cli.invoking import Cli
 
@@ -59,7 +58,8 @@ class TestHealth:
         show(client, "w", state=state, problem="a reason" if state == "unhealthy" else "")
         said = "w is unhealthy: a reason" if state == "unhealthy" else f"w is {state}"
         assert cli.failure("health", "--worker", "w") == said
-        show(client, "w")
+        model = {"loaded": True, "last_ok_s": 1.5, "waiting": 2}
+        show(client, "w", by_model=json.dumps({"minilm": model | {"items": 3}}))
         assert cli.json("health", "--worker", "w", "--json") == {
             "worker": "w",
             "healthy": True,
@@ -67,6 +67,7 @@ class TestHealth:
             "problem": "",
             "warning": "",
             "role": "",
+            "models": {"minilm": model},
         }
 
     def test_the_workers_of_this_place_are_found_whatever_their_names(self, cli: Cli, client: redis.Redis) -> None:
@@ -169,18 +170,18 @@ class TestTop:
 
     def test_it_outlives_its_server(self, cli: Cli, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         show(client, "a")
-        looks = iter([top.look, top.look])
+        looks = iter([scene.look, scene.look])
 
         def look(server: redis.Redis) -> object:
             if (real := next(looks, None)) is not None:
                 return real(server)
-            monkeypatch.setattr(top, "look", interrupted)
+            monkeypatch.setattr(scene, "look", interrupted)
             raise redis.ConnectionError("gone for a moment")
 
         def interrupted(_: redis.Redis) -> object:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(top, "look", look)
+        monkeypatch.setattr(scene, "look", look)
         shown = cli("top", "--interval", "0.1", "--json", code=INTERRUPTED)
         assert len(shown.stdout.splitlines()) == 2
         assert "gone for a moment; trying again" in shown.stderr

@@ -13,6 +13,7 @@ from legit_embedding.config import Settings
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.models.null import NullModel, NullRecipe
 from legit_embedding.pipeline import job as jobs
+from legit_embedding.pipeline.admission import Admission
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.pool.stream_step import stream_source
 from legit_embedding.prep.stage import PrepStage
@@ -37,7 +38,7 @@ STAGES: dict[str, tuple[Callable[[Pipeline], tuple[object, str]], str]] = {
     "read": (lambda _: (entries, "_task_object"), "ok"),
     "address": (lambda _: (Address, "read"), "error"),
     "parse": (lambda _: (TaskObject, "parse"), "error"),
-    "admit": (lambda _: (Pipeline, "_admit"), "error"),
+    "admit": (lambda _: (Admission, "admit"), "error"),
     "stage": (lambda _: (PrepStage, "submit"), "error"),
     "room": (lambda pipeline: (pipeline.stage, "_has_room"), "error"),
     "prep": (lambda _: (NullRecipe, "texts"), "error"),

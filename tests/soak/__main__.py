@@ -12,6 +12,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.soak import memory
 from tests.soak.tally import REPORT
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,7 +27,11 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=10_000, help="a scenario has")
     parser.add_argument("--report", type=Path, default=ROOT / "build" / "soak.md", help="where the table is written")
     parser.add_argument("--publish", action="store_true", help=f"put the table into {DOCS.relative_to(ROOT)} too")
+    parser.add_argument("--memory", action="store_true", help="watch one worker's memory over many items instead")
+    parser.add_argument("--scale", type=float, default=1.0, help="with --memory: the share of a million null items")
     options, rest = parser.parse_known_args()
+    if options.memory:
+        return memory.run(options.scale)
     with tempfile.TemporaryDirectory() as directory:
         rows = Path(directory) / "rows.jsonl"
         rows.touch()

@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from legit_embedding.cli.shared.terminal import counted, duration, rate
-from legit_embedding.cli.workers.fleet import look
+from legit_embedding.telemetry.fleet import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import redis
 
-    from legit_embedding.cli.workers.fleet import Shown
+    from legit_embedding.telemetry.fleet import Shown
 
 AFTER_S = 10.0
 

@@ -11,15 +11,15 @@ import click
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
 from legit_embedding.cli.shared.terminal import console, print_json
-from legit_embedding.cli.streams.glance import glance, result_streams
 from legit_embedding.cli.streams.report import Meter
 from legit_embedding.cli.streams.tables import board
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.glance import glance, result_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from legit_embedding.cli.streams.glance import Glance
+    from legit_embedding.telemetry.glance import Glance
 
 
 @click.command("streams")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from legit_embedding.cli.streams.glance import Consumer, Glance, Look
+    from legit_embedding.telemetry.glance import Consumer, Glance, Look
 
 WINDOW_S = 30.0
 

@@ -11,15 +11,15 @@ from celery.utils.nodenames import default_nodename, host_format
 
 from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.terminal import print_json, printable, say
-from legit_embedding.cli.workers.fleet import look
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.fleet import look
 from legit_embedding.telemetry.health import WELL
 from legit_embedding.telemetry.identity import identity
 from legit_embedding.telemetry.place import place
 
 if TYPE_CHECKING:
-    from legit_embedding.cli.workers.fleet import Fleet, Shown
     from legit_embedding.config import Settings
+    from legit_embedding.telemetry.fleet import Fleet, Shown
 
 NODENAME_VARIABLE = "CELERY_WORKER_HOSTNAME"
 """Environment variable that ``celery worker`` reads for ``-n`` too."""

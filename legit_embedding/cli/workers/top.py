@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,38 +14,19 @@ from legit_embedding.cli.shared.connection import connected
 from legit_embedding.cli.shared.live import keep_watching
 from legit_embedding.cli.shared.tables import table
 from legit_embedding.cli.shared.terminal import console, count, duration, print_json, printable, rate
-from legit_embedding.cli.streams.glance import glance
-from legit_embedding.cli.workers.fleet import look
 from legit_embedding.config import load_settings
+from legit_embedding.telemetry.scene import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    import redis
     from rich.console import RenderableType
 
-    from legit_embedding.cli.workers.fleet import Fleet, Shown
-    from legit_embedding.config import Settings
+    from legit_embedding.telemetry.fleet import Shown
+    from legit_embedding.telemetry.scene import Scene
 
 STYLES = {
     **{"running": "green", "starting": "yellow", "stopping": "yellow"},
     **{"degraded": "bold yellow", "unhealthy": "bold red"},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """State of all workers at one moment; the field names are the keys of ``--json``."""
-
-    server: str
-    at: float
-    items_per_s: float
-    waiting: int
-    """Tasks that no worker has taken yet."""
-    in_flight: int
-    empty_in_s: float | None
-    workers: tuple[Shown, ...]
-    lost: tuple[str, ...]
 
 
 @click.command("top")
@@ -65,19 +46,20 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
 
     \b
     --json prints
-      {"server", "at", "items_per_s", "waiting", "in_flight", "empty_in_s", "lost": [NAME],
+      {"server", "at", "items_per_s", "waiting", "in_flight", "empty_in_s", "oldest_s", "lost": [NAME],
        "workers": [{"worker", "state", "problem", "heartbeat_age_s", "uptime_s", "items_per_s", "queue_depth",
                     "in_flight", "batch_size_avg", "device_busy", "embedded", "failed", "vram_used_bytes",
                     "vram_free_bytes", "version",
                     "models": {NAME: {"waiting", "items", "items_per_s", "batch_size_avg", "batch_fill",
                                       "padding_waste", "device_share"}}}]}
-    "empty_in_s" is null while nothing is embedded. "lost" lists workers that have died without signing off.
+    "empty_in_s" is null while nothing is embedded. "oldest_s" is the age of the oldest unfinished entry of the task
+    stream. "lost" lists workers that have died without signing off.
     """  # noqa: D301 - the escape is click's
     settings = load_settings()
     with connected(settings) as client:
 
         def scene() -> Scene:
-            return _scene(client, settings, names, queues)
+            return observe(client, settings, queues, names)
 
         if not once:
             keep_watching(scene, interval, board, as_json=as_json)
@@ -85,27 +67,6 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
             print_json(asdict(scene()))
         else:
             console().print(board(scene()))
-
-
-def _scene(client: redis.Redis, settings: Settings, names: Collection[str], queues: Collection[str]) -> Scene:
-    fleet = _only(look(client), names)
-    tasks = glance(client, settings.streams, []).tasks
-    lag = tasks.length if tasks.group is None else (tasks.group.lag or 0)
-    waiting = lag + sum(int(client.llen(queue)) for queue in queues)
-    in_flight = sum(worker.in_flight for worker in fleet.workers)
-    speed = sum(worker.items_per_s for worker in fleet.workers)
-    left = waiting + in_flight
-    empty_in = 0.0 if not left else round(left / speed, 1) if speed else None
-    server = settings.redis.public
-    return Scene(server, fleet.at, round(speed, 2), waiting, in_flight, empty_in, fleet.workers, fleet.lost)
-
-
-def _only(fleet: Fleet, names: Collection[str]) -> Fleet:
-    if not names:
-        return fleet
-    chosen = tuple(worker for worker in fleet.workers if worker.worker in names)
-    missing = sorted(set(names) - {worker.worker for worker in fleet.workers})
-    return type(fleet)(fleet.at, chosen, tuple(missing))
 
 
 def board(scene: Scene, note: str = "") -> RenderableType:

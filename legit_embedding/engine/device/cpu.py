@@ -12,6 +12,7 @@ import torch
 
 from legit_embedding.engine.device.choice import Choice
 from legit_embedding.engine.sizing.cost_model import CPU_BATCH_BYTES
+from legit_embedding.prep.memory import available_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ class CpuDevice:
         self.thorough = thorough
         self.torch_device = torch.device("cpu")
         self._batch_bytes = batch_bytes
+        self._free_bytes: int | None = None
         self._launched: SimpleQueue[CpuPending | None] = SimpleQueue()
         self._stream = threading.Thread(target=self._run, name="engine-cpu", daemon=True)
         self._stream.start()
@@ -58,8 +60,14 @@ class CpuDevice:
         return pending
 
     def free_bytes(self) -> int:
-        """Return the configured constant, by default `CPU_BATCH_BYTES`, in place of a measurement."""
-        return self._batch_bytes
+        """Return the memory for batches: `CPU_BATCH_BYTES` by default, or what was available at first, if less.
+
+        It stays the same, because the allocator keeps what a batch has used, and the next one uses it again.
+        """
+        if self._free_bytes is None:
+            available = available_memory()
+            self._free_bytes = self._batch_bytes if available is None else min(self._batch_bytes, available)
+        return self._free_bytes
 
     def used_bytes(self) -> int:
         """Return the process's resident memory, or 0 if it is unknown."""

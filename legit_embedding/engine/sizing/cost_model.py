@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from legit_embedding.config import Kind
 
 CPU_BATCH_BYTES = 256 * 1024 * 1024
-"""Memory allowed for the activations of one batch on the CPU, where actual use is not measured."""
+"""Memory allowed for the activations of one batch on the CPU, where actual use is not measured; less where less is
+available in the host or in the process's control group."""
 CPU_BYTES_PER_TOKEN = 64 * 1024
 """Approximate activations per token on the CPU: a base-sized encoder in float32 at 512 tokens, attention included."""
 CPU_BYTES_PER_ARRAY_BYTE = 100

@@ -51,6 +51,8 @@ def prepare(device: Device, queues: Sequence[ModelQueue], config: EngineConfig, 
     for queue, weight, watch in zip(queues, weights, watches, strict=True):
         try:
             _open(device, queue, weight, budget, config, watch)
+        except ConfigError:
+            raise
         except Exception as error:
             message = f"models.{queue.name}: the model is loaded but does not work: {in_one_line(error)}"
             raise ConfigError(message) from error
@@ -106,7 +108,7 @@ def _open(
         _look_for_reads(device, backend)
     if config.compile is True:
         with watch.measure("compile"):
-            forward, how = _compile(device, backend)
+            forward, how = _compile_or_refuse(device, backend)
     with watch.measure("measure"):
         plan = _measure(device, queue, forward, weights, budget)
     if config.compile == "auto" and queue.kind == "image" and device.torch_device.type == "cuda":
@@ -125,6 +127,17 @@ def _open(
         "Model %s is ready (%s of weights, %s): full batches of %s, limited by %s, compiled: %s",
         *(queue.name, decimal(weights), took, in_units(queue.kind, queue.target), plan.limited_by(), how),
     )
+
+
+def _compile_or_refuse(device: Device, backend: Backend) -> tuple[Forward, Compilation]:
+    try:
+        return _compile(device, backend)
+    except Exception as error:
+        message = (
+            f"engine.compile: the model {backend.name} cannot be compiled: {in_one_line(error)}. torch needs a C++ "
+            "compiler (Debian's g++); engine.compile = false goes without"
+        )
+        raise ConfigError(message) from error
 
 
 def _compile(device: Device, backend: Backend) -> tuple[Forward, Compilation]:

@@ -12,7 +12,7 @@ from legit_embedding.encoding import ENCODING
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.pipeline.caller import HandedOver, OnOutcome
 from legit_embedding.sources.http.problems import HttpError, unavailable
-from legit_embedding.wire.result import Embedded, Origin
+from legit_embedding.wire.result import Embedded, Origin, Timings, Written
 from legit_embedding.wire.task import TaskObject, TokenIds
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.sources.http.bodies import Item
     from legit_embedding.sources.http.holding import Hold
-    from legit_embedding.wire.result import Written
 
 _AT_ONCE = 64
 """The number of items submitted before other requests have a turn: a few milliseconds of work."""
@@ -78,6 +77,14 @@ class Answers:
         for number in range(len(self._jobs), len(self._items)):
             if self._outcomes[number] is None:
                 self._told(number, GivenBackError("the request ended before the item was submitted"))
+
+    @property
+    def timings(self) -> Timings:
+        """The longest time that any item spent in each stage."""
+        each = [outcome.result.timings for outcome in self._outcomes if isinstance(outcome, Written)]
+        return Timings(
+            max(one.prep_ms for one in each), max(one.queue_ms for one in each), max(one.compute_ms for one in each)
+        )
 
     @property
     def tokens(self) -> int:

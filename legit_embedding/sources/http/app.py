@@ -1,4 +1,4 @@
-"""The ASGI application: the door, and the worker's health and metrics."""
+"""The ASGI application: the door, the page, and the worker's health and metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from legit_embedding.sources.http import openapi
+from legit_embedding.sources.http import openapi, site
 from legit_embedding.sources.http.problems import HttpError, answer_crash, answer_http_error, answer_problem
 from legit_embedding.sources.http.reading import drop_body
 from legit_embedding.sources.http.traffic import Counted, Traffic
@@ -27,16 +27,20 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from legit_embedding.pipeline.pipeline import Pipeline
+    from legit_embedding.sources.http.broadcast import Broadcast
     from legit_embedding.sources.http.door import Door
 
 
-def make_app(pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], door: Door) -> Starlette:
+def make_app(
+    pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], door: Door, broadcast: Broadcast
+) -> Starlette:
     """Make the application.
 
     Args:
         pipeline: the worker's pipeline.
         state: returns the worker's state and its problems.
         door: embeds; its routes are left out of a worker that embeds nothing, or where ``http.embed`` is off.
+        broadcast: the events of the page.
     """
     config = pipeline.settings.http
     registry = make_registry(pipeline, lambda: state()[0] in WELL)
@@ -60,6 +64,7 @@ def make_app(pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], doo
         return JSONResponse({"status": "ok" if alive else "stuck"}, status)
 
     routes: list[BaseRoute] = [Route("/health", health), Route("/live", live), Route("/metrics", metrics)]
+    routes += site.routes(door, broadcast)
     if door.is_open:
         routes += [*door.routes(), *_described()]
     cors = Middleware(

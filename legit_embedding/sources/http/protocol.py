@@ -42,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the timer of a later head on the same connection."""
         super().on_message_begin()
+        self.scope["state"]["abort"] = self.transport.abort
         if self._timer is None:
             self._begin_head()
 

@@ -16,7 +16,9 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.redis_io.health import Health
 from legit_embedding.sources.http.app import make_app
+from legit_embedding.sources.http.broadcast import Broadcast
 from legit_embedding.sources.http.door import Door
+from legit_embedding.sources.http.flow import Flow
 from legit_embedding.sources.http.protocol import BoundedProtocol
 
 if TYPE_CHECKING:
@@ -59,7 +61,11 @@ class HttpSource:
                 "health and metrics only"
             )
             raise ConfigError(message)
-        self.app = make_app(pipeline, state, door)
+        # What failed may quote tasks: where anybody may look, only how often is shown.
+        details = door.asks_for_token or is_loopback(config.host)
+        self._flow = Flow(pipeline, state, embeds=door.is_open, details=details)
+        self._broadcast = Broadcast(self._flow.look, self._flow.history)
+        self.app = make_app(pipeline, state, door, self._broadcast)
         self._socket = _listen(config)
         self._started = Event()
         self._server = _Server(
@@ -100,8 +106,11 @@ class HttpSource:
     def close(self, timeout: float) -> None:
         """Send the last answers, close all connections, and end the thread. Idempotent."""
         self._server.should_exit = True
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._broadcast.close)
         if self._thread.is_alive():
             self._thread.join(timeout)
+        self._flow.close()
         self._socket.close()
 
     def held(self) -> tuple[int, int]:

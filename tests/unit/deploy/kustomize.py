@@ -10,17 +10,23 @@ import yaml
 if TYPE_CHECKING:
     from pathlib import Path
 
-KNOWN = {"apiVersion", "kind", "resources", "labels", "patches", "configMapGenerator"}
+KNOWN = {"apiVersion", "kind", "resources", "components", "labels", "patches", "configMapGenerator"}
 
 
 def build(folder: Path) -> list[dict[str, Any]]:
     """The resources of a folder with a kustomization.yaml."""
+    return _extended(folder, [])
+
+
+def _extended(folder: Path, made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is made so far with a folder's resources and changes; a component may change what was there before it."""
     plan = yaml.safe_load((folder / "kustomization.yaml").read_text())
     assert set(plan) <= KNOWN, set(plan) - KNOWN
-    made: list[dict[str, Any]] = []
     for name in plan.get("resources", []):
         path = folder / name
         made += build(path) if path.is_dir() else [yaml.safe_load(path.read_text())]
+    for name in plan.get("components", []):
+        _extended(folder / name, made)
     for each in plan.get("configMapGenerator", []):
         data = {file: (folder / file).read_text() for file in each["files"]}
         made.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": each["name"]}, "data": data})
@@ -55,12 +61,18 @@ def _label(resource: dict[str, Any], pairs: dict[str, str]) -> None:
 
 def _apply(resource: dict[str, Any], step: dict[str, Any]) -> None:
     """One operation of a JSON patch (RFC 6902)."""
-    assert step["op"] == "add", step
+    last: str | int
     *parts, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]
     place: Any = resource
     for part in parts:
         place = place[int(part)] if isinstance(place, list) else place[part]
-    if isinstance(place, list):
-        place.insert(len(place) if last == "-" else int(last), deepcopy(step["value"]))
+    last = int(last) if isinstance(place, list) and last != "-" else last
+    if step["op"] == "test":
+        assert place[last] == step["value"], step
+    elif step["op"] == "remove":
+        del place[last]
+    elif isinstance(place, list):
+        place.insert(len(place) if last == "-" else last, deepcopy(step["value"]))
     else:
+        assert step["op"] == "add", step
         place[last] = deepcopy(step["value"])

@@ -420,7 +420,7 @@ class TestStats:
     def test_a_plan_is_kept_for_each_model(self, start_engine):
         engine = start_engine(Model(), Model("text"))
         assert set(engine.plans()) == {"images", "texts"}
-        assert engine.largest_batch() > 100
+        assert engine.full_batch("images") > 50
 
 
 def _positions(numbers: list[int], bad: set[int]) -> torch.Tensor:

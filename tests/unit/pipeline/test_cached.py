@@ -22,7 +22,7 @@ class Inner:
 
     def __init__(self) -> None:
         self.taken: list[Any] = []
-        self.has_room = self.cancel = self.largest_batch = self.progress = self.info = self.front = lambda *_: None
+        self.has_room = self.cancel = self.full_batch = self.progress = self.info = self.front = lambda *_: None
         self.closed = False
 
     def start(self) -> None: ...

@@ -50,7 +50,7 @@ class Taken:
         """As a sink."""
         self._settled(result.outcome)
 
-    def closed(self) -> None:
+    def closed(self, job: Job) -> None:
         """As a book."""
 
     def _settled(self, outcome: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -94,6 +95,23 @@ def test_nothing_half_written_ever_has_its_name(handoffs: HandOffDirectory, fold
 def test_a_failed_write_leaves_nothing(handoffs: HandOffDirectory, folder: Path) -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         handoffs.write(np.array([{}], object))
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "/dev/shm has 64 MB"), (errno.EACCES, "Permission denied")]
+)
+def test_a_directory_that_takes_nothing_is_named_and_tried_again(
+    number: int, said: str, handoffs: HandOffDirectory, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np.lib.format, "write_array", refuse)
+    with pytest.raises(TaskError, match=said) as caught:
+        handoffs.write(IMAGE)
+    assert (caught.value.code, caught.value.transient) == ("handoff_refused", True)
+    assert str(folder) in caught.value.detail
     assert os.listdir(folder) == []
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
+COMPONENTS = DEPLOY / "kubernetes" / "components"
 _METRIC = re.compile(r"\b(?:legit|process|python)_[a-z_]+\b")
 
 
@@ -28,7 +29,11 @@ def named_metrics() -> dict[str, set[str]]:
     """The metrics that each file names in its expressions."""
     return {
         "grafana-dashboard.json": _metrics(dashboard_expressions()),
-        "alerts.yml": _metrics(rule["expr"] for group in alerts()["groups"] for rule in group["rules"]),
+        "alerts.yml": _metrics(rule["expr"] for rule in _rules(alerts())),
+        "cost.yaml": _metrics(rule["expr"] for rule in _rules(_spec("monitoring/cost.yaml"))),
+        "scaledobject.yaml": _metrics(
+            each["metadata"].get("query", "") for each in _spec("keda/scaledobject.yaml")["triggers"]
+        ),
     }
 
 
@@ -39,6 +44,15 @@ def dashboard_expressions() -> Iterator[str]:
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["definition"]
+
+
+def _spec(component: str) -> dict[str, Any]:
+    return yaml.safe_load((COMPONENTS / component).read_text())["spec"]
+
+
+def _rules(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for group in spec["groups"]:
+        yield from group["rules"]
 
 
 def _metrics(expressions: Any) -> set[str]:

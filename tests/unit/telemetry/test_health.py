@@ -36,6 +36,7 @@ class Works:
         return SimpleNamespace(
             progress=self.engine.progress(),
             models=self.engine.stats().models,
+            probes={},
             faults=tuple(faults(self.writer, self.outages, self.sources)),  # type: ignore[arg-type]
         )
 

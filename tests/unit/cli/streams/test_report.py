@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from legit_embedding.cli.streams.glance import Consumer, Glance, Group, Look
 from legit_embedding.cli.streams.report import Meter
+from legit_embedding.telemetry.glance import Consumer, Glance, Group, Look
 
 START = 1_700_000_000.0
 

@@ -126,6 +126,17 @@ class TestBlocks:
         assert not model.is_compiled
 
 
+def test_without_a_compiler_the_start_says_so(monkeypatch: pytest.MonkeyPatch, start_engine):
+    def compile_nothing(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    with pytest.raises(
+        ConfigError, match=r"^engine\.compile: the model .* cannot be compiled: .*no compiler\. .*g\+\+"
+    ):
+        start_engine(Layered("text"), compile=True)
+
+
 @pytest.mark.parametrize(
     ("model", "how"),
     [(Layered(), "by blocks"), (Layered("text"), "whole"), (Flat(), "whole")],

@@ -58,10 +58,13 @@ class Look:
 
     @property
     def backlog(self) -> int | None:
-        """Return the number of unfinished entries, read or unread."""
+        """Return the number of unfinished entries, read or unread; None if the server cannot tell.
+
+        An entry that was deleted while it was pending is none; so there are never more than the stream has.
+        """
         if self.group is None:
             return self.length
-        return None if self.group.lag is None else self.group.lag + self.group.pending
+        return None if self.group.lag is None else min(self.length, self.group.lag + self.group.pending)
 
     def age(self, entry_id: str | None) -> float | None:
         """Return the age of an entry in seconds."""

@@ -1,0 +1,66 @@
+"""The admission of a task: what it asks for, and the model that serves it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from legit_embedding.errors import TaskError
+from legit_embedding.wire.task import Address, TaskObject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from legit_embedding.config import Kind, StreamConfig
+    from legit_embedding.models.registry import Registry
+    from legit_embedding.pipeline.caller import Tracer
+    from legit_embedding.pipeline.job import Job
+    from legit_embedding.wire.task import HandOff, TokenIds
+
+
+class Admission:
+    """Reads what a producer sent into a job.
+
+    Args:
+        streams: where answers may go.
+        registry: the models.
+        tracer: creates a trace per task; None for no traces.
+    """
+
+    def __init__(self, streams: StreamConfig, registry: Registry, tracer: Tracer | None) -> None:
+        self._streams = streams
+        self._registry = registry
+        self._tracer = tracer
+
+    def read_address(self, job: Job, raw: object) -> None:
+        """Read the part that an answer needs, even one that refuses the task."""
+        job.address = Address.read(raw, job.origin.id, self._streams.max_metadata_bytes)
+
+    def admit(
+        self,
+        job: Job,
+        raw: object,
+        accepts: type[TaskObject] | type[HandOff] | type[TokenIds],
+        kind: Kind | None,
+        expires: float | None,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        """Read the task and choose its model; the arguments are those of `Pipeline.submit`.
+
+        Raises:
+            TaskError: the task is refused; as much of it as was understood is in the job.
+        """
+        self.read_address(job, raw)
+        if self._tracer is not None:
+            job.trace = self._tracer.begin(raw, headers)
+        job.take(accepts.parse(raw), expires)
+        if job.address.fault is not None:
+            raise job.address.fault
+        reply_to = job.address.reply_to
+        if reply_to is not None and not self._streams.allows(reply_to):
+            raise TaskError("reply_to_refused", f"reply_to: {reply_to!r} is in use, or outside streams.reply_to_allow")
+        work = job.work
+        job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
+        if kind not in {None, job.kind}:
+            raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")
+        job.serve(self._registry.resolve(work.model if work is not None else None, job.kind))
+        job.check_deadline()

