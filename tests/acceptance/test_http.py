@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 SERVE = ("-m", "legit_embedding.cli", "serve")
 LANGCHAIN = "langchain-openai==1.7.4"
 NOWHERE = "redis://127.0.0.1:1/0"
+OF_OPENAI = """
+import base64, json, struct
+for each in client.embeddings.create(model="minilm", input={texts!r}, encoding_format="{encoding}").data:
+    vector = each.embedding
+    if isinstance(vector, str):  # whoever asks for base64 gets it as it is
+        vector = struct.unpack("<384f", base64.b64decode(vector))
+    print(json.dumps(vector))
+"""
 SLOW = {
     "slow": {
         "kind": "text",
@@ -85,6 +93,12 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
         ]
         python = environment("openai", "openai==3.57.0") / "python"
         assert run([str(python), "-c", openai]) == "2 384 13\n"
+        texts = ["a red bicycle", "ein rotes Fahrrad"]
+        vectors = client.post("/embed", json={"texts": texts}).json()["dense_vecs"]
+        for encoding in ("float", "base64"):
+            code = openai + OF_OPENAI.format(texts=texts, encoding=encoding)
+            found = [json.loads(line) for line in run([str(python), "-c", code]).splitlines()[1:]]
+            np.testing.assert_allclose(found, vectors, atol=1e-6)
         python = environment("langchain", LANGCHAIN) / "python"
         assert run([str(python), "-c", langchain]).startswith("1.0 0.")
 
