@@ -64,7 +64,7 @@ def test_the_rest_goes_to_the_next_worker_at_once(how, url, client, tmp_path):
     assert answered < ENTRIES, "it was not finished"
     assert client.redis.hlen("unacked") == 0
     pending = client.redis.xpending_range("embedding_tasks", "embedding_workers", "-", "+", ENTRIES)
-    assert len(pending) > 1000, "it held many"
+    assert len(pending) > 100, "it held seconds of work"
     assert {row["time_since_delivered"] >= 60_000 for row in pending} == {True}, "others may have them at once"
     assert {row["times_delivered"] for row in pending} <= {0, 1}, "none is nearer to the dead letter than its tries"
     with worker(url, tmp_path / "second", 0.0, worker_id="second") as second:
