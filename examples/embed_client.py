@@ -3,7 +3,7 @@
     client = EmbedClient("http://127.0.0.1:8000", dimension=384)
     vectors = client.embed(["a red bicycle", "ein rotes Fahrrad"])
 
-It has no more than the standard library needs and httpx, and may be copied.
+It needs httpx and nothing else of this project, and may be copied.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MOST_BYTES = 64 * 1024 * 1024
 FLOAT32_MAX = 3.4028234663852886e38
 """Vectors are float32: a larger number is not finite there."""
 TRIES = 4
+MOST_PAUSE_S = 10.0
 
 
 class EmbedError(Exception):
@@ -39,7 +40,7 @@ class EmbedClient:
         dimension: the length that vectors must have.
         model: the model to ask for; None for the server's default.
         token: the bearer token, if the server wants one.
-        timeout_s: for a request; the server's batches may take seconds.
+        timeout_s: for a whole answer, however slowly it comes; the server's batches may take seconds.
         health_timeout_s: for a look at its health, which is answered at once or not at all.
     """
 
@@ -57,6 +58,7 @@ class EmbedClient:
         self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_s, follow_redirects=False)
         self._dimension = dimension
         self._model = model
+        self._timeout_s = timeout_s
         self._health_timeout_s = health_timeout_s
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -66,8 +68,10 @@ class EmbedClient:
             EmbedError: the request is refused, the server stays unavailable, or its answer breaks the contract.
         """
         body: dict[str, Any] = {"texts": list(texts)} | ({"model": self._model} if self._model else {})
+        retry_after = 0.0
         for attempt in range(TRIES):
             if attempt:
+                time.sleep(min(retry_after, MOST_PAUSE_S))
                 time.sleep(random.uniform(0.1, 0.2) * 2**attempt)  # noqa: S311 - not every client at once
             try:
                 status, retry_after, content = self._post(body)
@@ -79,7 +83,6 @@ class EmbedClient:
             problem = f"status {status}: {content[:200].decode(errors='replace')}"
             if status != HTTPStatus.SERVICE_UNAVAILABLE:
                 break
-            time.sleep(min(retry_after, 10.0))
         raise EmbedError(problem)
 
     def is_well(self) -> bool:
@@ -94,10 +97,14 @@ class EmbedClient:
         self._client.close()
 
     def _post(self, body: dict[str, Any]) -> tuple[int, float, bytes]:
+        ends = time.monotonic() + self._timeout_s
         with self._client.stream("POST", "/embed", json=body) as answer:
             content = bytearray()
             for part in answer.iter_bytes():
                 content += part
+                if time.monotonic() > ends:
+                    message = f"an answer that takes longer than {self._timeout_s:g} s"
+                    raise EmbedError(message)
                 if len(content) > MOST_BYTES:
                     message = f"an answer of more than {MOST_BYTES} bytes"
                     raise EmbedError(message)

@@ -29,7 +29,7 @@ TEST_TASKS = {"CELERY_CONFIG_MODULE": "tests.profile"}
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
-        pytest.skip("there is no Chromium on the PATH")
+        pytest.skip("there is neither chromium nor google-chrome on the PATH")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser

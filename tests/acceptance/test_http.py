@@ -100,7 +100,9 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
             found = [json.loads(line) for line in run([str(python), "-c", code]).splitlines()[1:]]
             np.testing.assert_allclose(found, vectors, atol=1e-6)
         python = environment("langchain", LANGCHAIN) / "python"
-        assert run([str(python), "-c", langchain]).startswith("1.0 0.")
+        shown, told = run([str(python), "-c", f"{langchain}\nprint(vectors)"]).splitlines()
+        assert shown.startswith("1.0 0.")
+        np.testing.assert_allclose(json.loads(told), vectors, atol=1e-6)
 
 
 def test_serve_answers_what_it_has_accepted_when_it_is_stopped(tmp_path: Path) -> None:

@@ -78,6 +78,15 @@ def test_a_server_that_recovers_is_asked_again() -> None:
         client.close()
 
 
+def test_an_answer_that_drips_is_not_waited_for() -> None:
+    with Remote() as remote:
+        remote.misbehave = lambda _: Reply(body=b" " * 100_000, drip_s=0.01)
+        client = client_of(remote.port, REMOTE_DIM, timeout_s=0.5)
+        with pytest.raises(EmbedError, match=r"longer than 0\.5 s"):
+            client.embed(TEXTS)
+        client.close()
+
+
 def test_nobody_there_is_not_well() -> None:
     client = client_of(1, DIM, health_timeout_s=0.5)
     assert not client.is_well()

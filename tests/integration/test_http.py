@@ -30,19 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Served]]:
-    made: list[Served] = []
-
-    def serve(models: dict[str, Any] | None = None, *, start: bool = True, **http: Any) -> Served:
-        made.append(Served(models or MODELS, http, start=start))
-        return made[-1]
-
-    yield serve
-    for each in made:
-        each.close()
-
-
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     served = Served(MODELS, {}, start=True)

@@ -29,19 +29,6 @@ FAR_PAST = 1
 NOBODY = OnOutcome(nothing)
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Served]]:
-    made: list[Served] = []
-
-    def serve(models: dict[str, Any] | None = None, *, start: bool = True, **http: Any) -> Served:
-        made.append(Served(models or MODELS, http, start=start))
-        return made[-1]
-
-    yield serve
-    for each in made:
-        each.close()
-
-
 @contextmanager
 def events(served: Served, **headers: str) -> Iterator[Iterator[Any]]:
     """The figures that a listener receives, without the history before them."""

@@ -81,9 +81,10 @@ def _show(findings: Iterable[tuple[str, Finding]], *, as_json: bool) -> None:
 
 def _verdict(levels: Counter[Level]) -> str:
     if levels["fail"]:
-        return f"Not ready for the cutover: {counted(levels['fail'], 'check fails', 'checks fail')}."
-    warnings = counted(levels["warn"], "warning", "warnings")
-    return f"Ready for the cutover, with {warnings} to read." if levels["warn"] else "Ready for the cutover."
+        return f"{counted(levels['fail'], 'check fails', 'checks fail')}: mend what they say before the cutover."
+    if levels["warn"]:
+        return f"No check fails; {counted(levels['warn'], 'warning', 'warnings')} to read."
+    return "Every check passes."
 
 
 def _told(finding: Finding) -> Text:
