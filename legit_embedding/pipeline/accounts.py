@@ -14,7 +14,7 @@ from legit_embedding.wire.task import HandOff
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from legit_embedding.pipeline.hold import Hold
+    from legit_embedding.pipeline.held_tasks import HeldTasks
     from legit_embedding.pipeline.job import Job
     from legit_embedding.pipeline.parking import Parking
     from legit_embedding.prep.handoff import HandOffDirectory
@@ -37,7 +37,7 @@ class Accounts:
         models: Iterable[str],
         handoffs: HandOffDirectory,
         parking: Parking,
-        holds: Mapping[str, Hold],
+        holds: Mapping[str, HeldTasks],
         on_closed: Callable[[], None],
     ) -> None:
         self.counts = TaskCounts(models)

@@ -25,7 +25,7 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class TaskBacklog:
     """The unfinished tasks of all sources at one moment."""
 
     at: float
@@ -60,6 +60,6 @@ def desired(items: int, target: int, least: int, most: int) -> int:
 class BacklogBoard:
     """The latest look at the backlog, for whoever shows it; the heartbeat looks every few seconds."""
 
-    latest: Backlog | None = None
+    latest: TaskBacklog | None = None
     count_queues: Callable[[], Sequence[Depth]] = field(default=tuple)
     """Counts the messages of the queues that this worker reads."""

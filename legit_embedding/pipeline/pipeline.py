@@ -13,7 +13,7 @@ from legit_embedding.pipeline.accounts import Accounts
 from legit_embedding.pipeline.admission import Admission
 from legit_embedding.pipeline.backlog import BacklogBoard
 from legit_embedding.pipeline.backpressure import Backpressure
-from legit_embedding.pipeline.hold import Holds
+from legit_embedding.pipeline.held_tasks import HeldBySource
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
 from legit_embedding.pipeline.prepare import Preparation, give_back
@@ -103,7 +103,7 @@ class Pipeline:
         self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal, redis=redis)
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         queues = self.registry.queues()
-        self._holds = Holds(queues, settings.engine, self.processor.full_batch)
+        self._holds = HeldBySource(queues, settings.engine, self.processor.full_batch)
         self._room = Backpressure(lambda: self._holds.room(self.in_flight), self.writer, self.processor.has_room)
         self._accounts = Accounts(queues, handoffs, self._parking, self._holds.by_origin, on_closed=self._room.closed)
         self.stage: PrepStage[Job] = PrepStage(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, cast
 
-from legit_embedding.pipeline.backlog import Backlog, Depth
+from legit_embedding.pipeline.backlog import Depth, TaskBacklog
 from legit_embedding.telemetry import keys
 from legit_embedding.telemetry.glance import glance
 
@@ -21,7 +21,7 @@ STALE_S = 30.0
 """The age at which a look says nothing about the present any more, in seconds."""
 
 
-def look(client: redis.Redis, config: StreamConfig, count_queues: Callable[[], Sequence[Depth]]) -> Backlog:
+def look(client: redis.Redis, config: StreamConfig, count_queues: Callable[[], Sequence[Depth]]) -> TaskBacklog:
     """Count the task stream, if it is read, and the queues; three round trips, and those of `count_queues`.
 
     Raises:
@@ -29,7 +29,7 @@ def look(client: redis.Redis, config: StreamConfig, count_queues: Callable[[], S
     """
     seen = glance(client, config, [])
     streams = [_of_stream(seen.tasks)] if config.consume else []
-    return Backlog(
+    return TaskBacklog(
         at=time.monotonic(),
         depths=(*streams, *count_queues()),
         dead_letters=seen.dead_letter.length,

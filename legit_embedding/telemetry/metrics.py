@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from legit_embedding.engine.stats import EngineStats
-    from legit_embedding.pipeline.backlog import Backlog
+    from legit_embedding.pipeline.backlog import TaskBacklog
     from legit_embedding.pipeline.snapshot import Observed, Snapshot
 
 
@@ -168,7 +168,7 @@ class WorkerCollector(Families):
         yield self._gauge("legit_stream_held_items", "Entries of the stream in the works.", {ALONE: source.held})
         yield self._counter("legit_dead_letters", "Tasks moved to the dead letter.", {ALONE: source.dead})
 
-    def _of_backlog(self, backlog: Backlog) -> Iterator[Metric]:
+    def _of_backlog(self, backlog: TaskBacklog) -> Iterator[Metric]:
         help_ = "Unfinished tasks of what this worker reads, waiting or in progress in any worker, by source."
         known = {depth.source: depth.items for depth in backlog.depths if depth.items is not None}
         yield self._gauge("legit_backlog_items", help_, known, "source")

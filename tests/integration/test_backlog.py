@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from legit_embedding.pipeline.backlog import Backlog, Depth
+from legit_embedding.pipeline.backlog import Depth, TaskBacklog
 from legit_embedding.telemetry import keys
 
 if TYPE_CHECKING:
@@ -210,4 +210,4 @@ def test_letters_and_ages(cli: Cli, client: redis.Redis) -> None:
 
 
 def test_depths_say_what_is_unknown() -> None:
-    assert Backlog(0.0, (Depth("stream:s", None), Depth("queue:q", 3)), 0, 1.0).items is None
+    assert TaskBacklog(0.0, (Depth("stream:s", None), Depth("queue:q", 3)), 0, 1.0).items is None

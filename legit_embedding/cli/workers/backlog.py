@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import redis
 
     from legit_embedding.config import Settings
-    from legit_embedding.pipeline.backlog import Backlog, Depth
+    from legit_embedding.pipeline.backlog import Depth, TaskBacklog
 
 
 @click.command("backlog")
@@ -69,7 +69,7 @@ def _count(client: redis.Redis, queues: tuple[str, ...]) -> list[Depth]:
     return count_queues(client, lists, Channel.unacked_key)
 
 
-def _shown(settings: Settings, seen: Backlog) -> dict[str, Any]:
+def _shown(settings: Settings, seen: TaskBacklog) -> dict[str, Any]:
     soon = seen.empty_in_s
     return {
         "server": settings.redis.public,
@@ -89,7 +89,7 @@ def _shown(settings: Settings, seen: Backlog) -> dict[str, Any]:
     }
 
 
-def _print(settings: Settings, seen: Backlog, workers: int | None) -> None:
+def _print(settings: Settings, seen: TaskBacklog, workers: int | None) -> None:
     rows = [(each.source, count(each.items), count(each.unread), duration(each.oldest_age_s)) for each in seen.depths]
     columns = ("Source", "Unfinished", "Unread", "Oldest")
     soon = seen.empty_in_s

@@ -12,7 +12,7 @@ from legit_embedding import __version__
 from legit_embedding.pipeline.snapshot import WINDOW_S
 from legit_embedding.pipeline.task_counts import OK
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.sources.http.group import Group
+from legit_embedding.sources.http.group_watch import GroupWatch
 from legit_embedding.telemetry.figures import Rates, of_model
 from legit_embedding.telemetry.scene import seconds_left
 
@@ -47,7 +47,7 @@ class Flow:
         self._state = state
         self._embeds = embeds
         self._details = details
-        self._group = Group(pipeline) if isinstance(pipeline.writer, StreamWriter) else None
+        self._group = GroupWatch(pipeline) if isinstance(pipeline.writer, StreamWriter) else None
         self._rates = Rates()
         self._looked_at = float("-inf")
         self._history: deque[tuple[float, float]] = deque(maxlen=HISTORY)

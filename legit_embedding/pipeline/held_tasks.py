@@ -20,7 +20,7 @@ _LOOK_S = 0.1
 """The interval at which rates are measured, in seconds: three workers at once notice a change within one read."""
 
 
-class Hold:
+class HeldTasks:
     """Counts the tasks that one kind of source has brought, and how many it may bring. Thread-safe.
 
     A model's bound is `hold_s` seconds of its measured throughput, and at least two full batches; so it starts small,
@@ -81,7 +81,7 @@ class Hold:
             self._bounds[model] = max(by_time, FULL_BATCHES * self._full_batch(model))
 
 
-class Holds:
+class HeldBySource:
     """The bounds of all sources: what is read from streams, and what Celery prefetches; HTTP has bounds of its own.
 
     Args:
@@ -92,7 +92,7 @@ class Holds:
 
     def __init__(self, models: Iterable[str], config: EngineConfig, full_batch: Callable[[str], int]) -> None:
         self._most = config.max_in_flight
-        self._read, self._prefetched = (Hold(models, config.hold_s, full_batch) for _ in range(2))
+        self._read, self._prefetched = (HeldTasks(models, config.hold_s, full_batch) for _ in range(2))
         self.by_origin = {"stream": self._read, "local": self._read, "celery": self._prefetched}
         """By the kind of a task's origin."""
 

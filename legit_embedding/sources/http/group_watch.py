@@ -23,7 +23,7 @@ FRESH_S = 10.0
 """The age beyond which nothing is shown any more: nobody looked for a while, or Redis does not answer."""
 
 
-class Group:
+class GroupWatch:
     """Reads in a thread of its own, so that a Redis that is away delays no event.
 
     Args:

@@ -6,7 +6,7 @@ import pytest
 
 from legit_embedding.config import EngineConfig
 from legit_embedding.pipeline import hold as module
-from legit_embedding.pipeline.hold import Hold, Holds
+from legit_embedding.pipeline.held_tasks import HeldBySource, HeldTasks
 
 BATCHES = {"quick": 16, "slow": 4}
 HOLD_S = 3.0
@@ -29,11 +29,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def make(*models: str) -> Hold:
-    return Hold(models, HOLD_S, BATCHES.__getitem__)
+def make(*models: str) -> HeldTasks:
+    return HeldTasks(models, HOLD_S, BATCHES.__getitem__)
 
 
-def work(hold: Hold, clock: Clock, model: str, per_second: int, seconds: int) -> None:
+def work(hold: HeldTasks, clock: Clock, model: str, per_second: int, seconds: int) -> None:
     for _ in range(10 * seconds):
         clock.now += 0.1
         for _ in range(per_second // 10):
@@ -90,7 +90,7 @@ def test_tasks_of_no_known_model_count(clock: Clock) -> None:
 
 
 def test_the_bounds_of_the_sources(clock: Clock) -> None:
-    holds = Holds(["quick"], EngineConfig(max_in_flight=50), BATCHES.__getitem__)
+    holds = HeldBySource(["quick"], EngineConfig(max_in_flight=50), BATCHES.__getitem__)
     assert (holds.prefetch, holds.room(0), holds.room(30), holds.room(60)) == (32, 32, 20, -10)
     for _ in range(10):
         holds.by_origin["celery"].opened("quick")
