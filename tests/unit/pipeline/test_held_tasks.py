@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from legit_embedding.config import EngineConfig
-from legit_embedding.pipeline import hold as module
+from legit_embedding.pipeline import held_tasks as module
 from legit_embedding.pipeline.held_tasks import HeldBySource, HeldTasks
 
 BATCHES = {"quick": 16, "slow": 4}
