@@ -120,3 +120,15 @@ def test_a_busy_model_is_not_probed(open_pipeline: Open) -> None:
     assert pipeline._prober._is_due("words", model)
     assert not pipeline._prober._is_due("words", replace(model, waiting=1))
     assert not pipeline._prober._is_due("words", replace(model, loaded=False))
+
+
+def test_a_failed_probe_is_forgotten_once_other_items_are_embedded(open_pipeline: Open) -> None:
+    """A model that is busy is not probed again, so nothing else would turn it well."""
+    pipeline = open_pipeline({"words": {"kind": "text", "backend": NULL}}, probe_s=1000)
+    prober, model = pipeline._prober, pipeline.snapshot().models["words"]
+    failed = prober._probes["words"] = probe.Probe("words", None)
+    failed.ended("a reason")
+    assert state(pipeline)[1] == ["the model words has failed a probe: a reason"]
+    assert failed.ended_at is not None
+    assert not prober._is_due("words", replace(model, last_ok_at=failed.ended_at + 1))
+    assert state(pipeline) == ("running", [])
