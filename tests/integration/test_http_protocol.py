@@ -66,6 +66,8 @@ BROKEN = [
     ("a length and chunks", post(b"0\r\n\r\n", "/embed", "Content-Length: 5", "Transfer-Encoding: chunked"), b"400"),
     ("no chunk", post(b"nonsense\r\n", "/embed", "Transfer-Encoding: chunked"), b"400"),
     ("a length of letters", post(b"{}", "/embed", "Content-Length: 2a"), b"400"),
+    ("a large whole head", post(b"{}", "/embed", "X: " + "y" * protocol.HEAD_BYTES), b"431"),
+    ("many headers", post(b"{}", "/embed", *[f"X{n}: y" for n in range(9000)]), b"431"),
     ("a large head", b"GET /live HTTP/1.1\r\nX: " + b"y" * protocol.HEAD_BYTES, b"431"),
 ]
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 HEAD_S = 10.0
 """The longest that a client may take to send a request's head, in seconds; a new connection has to begin within it."""
 HEAD_BYTES = 64 * 1024
-"""The largest head, in bytes, checked after each read of the socket: one more read may be buffered."""
+"""The largest head, in bytes; one more read of the socket may be buffered."""
+_BETWEEN = len(": \r\n")
 KEEP_ALIVE_S = 75
 """The time for which an idle connection is kept, in seconds: longer than the 60 s of most proxies and pools, so that
 the server is not the one to close a connection that is about to be used. Within it an answer has to be read, too."""
@@ -35,6 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _is_in_head = True
     _is_refused = False
+    _problem: HttpError | None = None
     url = b""
 
     def __init__(self, *, patience: Patience, **settings: Any) -> None:  # noqa: ANN401 - uvicorn's
@@ -57,9 +59,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._is_in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                detail = f"the request's head has more than {HEAD_BYTES} bytes"
-                self._refuse(HttpError(431, "request_header_fields_too_large", detail))
+            if self._head_bytes > HEAD_BYTES and not self._is_refused:
+                self._refuse(_too_large())
 
     def on_message_begin(self) -> None:
         """Wait for a later head on the same connection."""
@@ -70,6 +71,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the request."""
+        if len(self.url) + sum(len(name) + len(value) + _BETWEEN for name, value in self.headers) > HEAD_BYTES:
+            self._problem = _too_large()
+            raise ValueError(self._problem.detail)  # the parser stops, and `send_400_response` follows
         self._is_in_head = False
         super().on_headers_complete()
         self._settle()
@@ -98,7 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, as plain text
         """Answer what is not HTTP."""
-        self._refuse(HttpError(400, "bad_request", "the request is not valid HTTP/1.1"))
+        self._refuse(self._problem or HttpError(400, "bad_request", "the request is not valid HTTP/1.1"))
 
     def _refuse(self, problem: HttpError) -> None:
         """Answer a request that cannot be read, and close; earlier ones of the connection are answered first."""
@@ -138,3 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _too_large() -> HttpError:
+    return HttpError(431, "request_header_fields_too_large", f"the request's head has more than {HEAD_BYTES} bytes")
