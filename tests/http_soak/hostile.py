@@ -154,7 +154,7 @@ def _oversized(dice: random.Random) -> Attack:
             (post(path, b"a" * (BODY_LIMIT + 1), JSON), (413,)),
             (post(path, b"", JSON, "X: " + "y" * 70_000), (0, 431)),
             (post(path, b"", JSON, *[f"X{n}: y" for n in range(9000)]), (0, 431)),
-            (post(path, b"", line=f"POST /{'a' * 80_000} HTTP/1.1"), (0, 431)),
+            (post(path, b"", line=f"POST {path}?{'a' * 80_000} HTTP/1.1"), (0, 431)),
         ]
     )
     return Attack("oversized bodies and heads", path, sent, statuses)
@@ -201,7 +201,7 @@ def _not_http(dice: random.Random) -> Attack:
             bytes(dice.randrange(256) for _ in range(200)),
         ]
     )
-    return Attack("not HTTP", "", sent, (0, 400), "shuts")
+    return Attack("not HTTP", "", sent, (0, 400, 405), "shuts")
 
 
 def _old_http(dice: random.Random) -> Attack:
@@ -247,6 +247,8 @@ def _leaving(dice: random.Random) -> Attack:
     return Attack("gone in the middle", path, whole[: dice.choice([20, len(whole) // 2, len(whole)])], (), "leaves")
 
 
+OF_MODELS = {"broken images", "decompression bombs", "token ids", "impossible fields"}
+"""Kinds that a null model takes: it has no prompts, no vocabulary and no pixels."""
 KINDS: dict[str, Callable[[random.Random], Attack]] = {
     **{kind: _of_bodies(kind) for kind in _bodies()},
     "decompression bombs": _images("decompression bombs", [url(BOMB), url(WHOLE_BOMB)]),

@@ -22,7 +22,7 @@ from tests.waiting import wait_for
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SERVE = ("-m", "legit_embedding.cli", "serve")
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -65,9 +65,11 @@ class Mixed:
     Args:
         port: the server's.
         content: what valid requests carry.
+        kinds: of hostile requests.
     """
 
-    def __init__(self, port: int, content: valid.Content) -> None:
+    def __init__(self, port: int, content: valid.Content, kinds: Iterable[str]) -> None:
+        self._kinds = list(kinds)
         self._port = port
         self._content = content
         self._report = Report()
@@ -89,7 +91,7 @@ class Mixed:
     def _orders(self, dice: random.Random, count: int) -> Iterator[valid.Request | hostile.Attack]:
         for _ in range(count):
             if dice.random() < HOSTILE_SHARE:
-                yield hostile.KINDS[dice.choice(list(hostile.KINDS))](dice)
+                yield hostile.KINDS[dice.choice(self._kinds)](dice)
             else:
                 yield valid.make(self._content, dice, dice.choice(list(valid.KINDS)))
 
@@ -152,29 +154,31 @@ def has_shape(order: hostile.Attack, body: bytes) -> bool:
     return set(error) == {"error"} and set(error["error"]) == {"message", "type", "code", "param"}
 
 
-def run(requests: int, texts: int = 300, images: int = 40) -> Report:
-    """Start a server, compute what is expected, and send it all."""
+def run(requests: int, texts: int = 300, images: int = 40, *, null: bool = False) -> Report:
+    """Start a server, compute what is expected, and send it all; with null models only what they can refuse."""
+    models = valid.NULL_MODELS if null else valid.MODELS
+    kinds = [kind for kind in hostile.KINDS if not null or kind not in hostile.OF_MODELS]
     with tempfile.TemporaryDirectory() as directory:
         port = free_port()
-        with serving(Path(directory), port, {"models": valid.MODELS, "http": HTTP}) as server, client(port) as asking:
-            content = valid.Content.computed(asking, texts, images)
+        with serving(Path(directory), port, {"models": models, "http": HTTP}) as server, client(port) as asking:
+            content = valid.Content.of_null(texts, images) if null else valid.Content.computed(asking, texts, images)
             process = psutil.Process(server.pid)
-            report = asyncio.run(Mixed(port, content).run(requests, process))
-            metrics = asking.get("/metrics").text
-            report.faults += after(asking, process, report.readings[-1], metrics)
+            report = asyncio.run(Mixed(port, content, kinds).run(requests, process))
+            report.faults += after(asking)
             if server.stop() != 0:
                 report.faults.append(f"the server ended with {server.returncode}")
             report.faults += [f"logged: {line}" for line in server.log.splitlines() if "Traceback" in line]
     return report
 
 
-def after(asking: httpx.Client, process: psutil.Process, last: Reading, metrics: str) -> list[str]:
+def after(asking: httpx.Client) -> list[str]:
     """What is wrong with the server when all is done."""
     faults = []
     if asking.get("/health").json()["status"] != "ok":
         faults.append("the server is not healthy")
     for name in ("legit_http_in_flight_items", "legit_in_flight_items"):
-        held = [line for line in metrics.splitlines() if line.startswith(name + "{") and not line.endswith(" 0.0")]
+        lines = asking.get("/metrics").text.splitlines()
+        held = [line for line in lines if line.startswith(name + "{") and not line.endswith(" 0.0")]
         faults += [f"left behind: {line}" for line in held]
     return faults
 

