@@ -12,7 +12,7 @@ from redis import sentinel
 from redis.asyncio import sentinel as async_sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode
+from redis.cluster import ClusterNode, ClusterPipeline
 from redis.connection import UnixDomainSocketConnection
 from redis.exceptions import ReadOnlyError, RedisClusterException
 from redis.retry import Retry
@@ -145,41 +145,61 @@ def _cluster(address: RedisAddress, options: dict[str, Any]) -> redis.RedisClust
     return _ClusterClient(startup_nodes=nodes, ssl=address.tls is not None, dynamic_startup_nodes=False, **options)
 
 
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Make a redis-py error of those that its cluster client has beside them."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise redis.ConnectionError(*error.args) from error
+
+
+class _ClusterPipeline(ClusterPipeline):
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _reached():
+            return super().execute(raise_on_error)
+
+
 class _ClusterClient(redis.RedisCluster):
     """redis-py's client, made without connecting; a cluster that cannot be reached is a `ConnectionError`."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's own, here and below
         self._options = options
         self._connected = False
         self._connecting = RLock()  # which lets a connecting client ask the server for its commands
 
-    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        with self._reached():
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if name.startswith("_"):
+            raise AttributeError(name)
+        with _reached():
+            self._connect()
+        return object.__getattribute__(self, name)
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with _reached():
+            self._connect()
             return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]
 
-    @contextmanager
-    def pipeline(self, transaction: bool | None = None, **options: Any) -> Iterator[Any]:  # type: ignore[override]
-        with self._reached(), super().pipeline(transaction, **options) as pipeline:  # type: ignore[no-untyped-call]
-            yield pipeline
+    def pipeline(self, transaction: bool | None = None, shard_hint: Any = None) -> ClusterPipeline:  # noqa: ANN401
+        with _reached():
+            self._connect()
+            pipeline: ClusterPipeline = super().pipeline(transaction, shard_hint)  # type: ignore[no-untyped-call]
+        pipeline.__class__ = _ClusterPipeline
+        return pipeline
 
     def close(self) -> None:
         if self._connected:
             super().close()
 
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        try:
-            with self._connecting:
-                if not self._connected:
-                    self._connected = True
-                    try:
-                        super().__init__(**self._options)
-                    except BaseException:
-                        self._connected = False
-                        raise
-            yield
-        except RedisClusterException as error:  # not one of redis-py's `RedisError`
-            raise redis.ConnectionError(*error.args) from error
+    def _connect(self) -> None:
+        with self._connecting:
+            if not self._connected:
+                self._connected = True
+                try:
+                    super().__init__(**self._options)
+                except BaseException:
+                    self._connected = False
+                    raise
 
 
 class _SentinelPool(sentinel.SentinelConnectionPool):

@@ -93,12 +93,12 @@ class ClusterLink(Link):
     async def reset(self) -> None:
         """Drop the idle connections, and what is known of the nodes."""
         self._homes = {}
-        for link in self._links.values():
+        for link in [*self._links.values()]:  # others may connect meanwhile
             await link.reset()
 
     async def close(self) -> None:
         """Drop every connection."""
-        for link in self._links.values():
+        for link in [*self._links.values()]:
             await link.close()
 
     async def _follow(self, host: Host, command: Command, reply: Any) -> Any:  # noqa: ANN401

@@ -161,11 +161,7 @@ class Committer:
                 else:
                     replies = await separate.commit(link, answers, self._config, self._worker)
             except ClusterCrossSlotError:
-                if not self._split:
-                    self._split = True
-                    self._warn_of(answers)
-                    return await self._replies(link, answers)
-                atomic = False
+                return await self._torn_apart(link, answers)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and shows in the health
                 attempt += 1
                 if _blames_the_batch(error) or await self._is_too_large(link, answers, attempt):
@@ -177,13 +173,18 @@ class Committer:
                     self._retries.set()
                 return replies
 
-    def _warn_of(self, answers: Sequence[Answer]) -> None:
+    async def _torn_apart(self, link: Link, answers: Sequence[Answer]) -> list[bytes]:
+        """Commit a batch whose keys are in different slots, and know better from now on."""
+        if self._split:  # by our reckoning they are in one slot, but not by that of the server, or of a proxy
+            return await self._attempts(link, answers, atomic=False)
+        self._split = True
         torn = next((answer.stream for answer in answers if not fits_the_step(answer, self._config)), "")
         logger.warning(
             "answers to %r have keys in another cluster slot than the task stream %r: these and others like them are "
             "written at least once",
             *(torn, self._config.tasks),
         )
+        return await self._replies(link, answers)
 
     async def _is_too_large(self, link: Link, answers: Sequence[Answer], attempt: int) -> bool:
         """True if the server is reachable but drops the connection whenever it receives this batch."""
