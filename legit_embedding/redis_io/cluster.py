@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from legit_embedding.redis_io.connection import Connection, Link, Packed
+from legit_embedding.redis_io.connection import Connection, Link, Packed, explain
 from legit_embedding.redis_io.slots import slot
 
 if TYPE_CHECKING:
@@ -140,12 +140,12 @@ class ClusterLink(Link):
 
     async def _learn(self) -> None:
         """Ask one node which of them serves which slots."""
-        failure: Exception = RedisConnectionError("the address names no node")
+        refusal: Exception | None = None
         for host in self._hosts:
             try:
                 ranges = await self._link(host).call("CLUSTER", "SLOTS")
             except (RedisError, OSError) as error:
-                failure = error
+                refusal = error
                 continue
             homes: dict[int, Host] = {}
             found: list[Host] = []
@@ -154,10 +154,12 @@ class ClusterLink(Link):
                 homes |= dict.fromkeys(range(first, last + 1), names[0])
                 found += names
             self._homes = homes
-            # The one that answered comes first: it is alive.
-            self._hosts = list(dict.fromkeys((host, *self._address.hosts, *found)))
+            # The next time, which is after a failure, others are asked first: this one may be cut off from them.
+            self._hosts = [*({*self._address.hosts, *found} - {host}), host]
             return
-        raise failure
+        # Whatever a node has answered, it is no fault of the command that was to be sent.
+        message = f"no node says where the slots are: {explain(refusal) if refusal else 'the address names none'}"
+        raise RedisConnectionError(message) from refusal
 
     def _link(self, host: Host) -> Link:
         if host not in self._links:

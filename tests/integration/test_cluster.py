@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from legit_embedding.config import StreamConfig
+from legit_embedding.migration.cutover.store import PlanStore
 from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.redis_io.client import make_client
 from legit_embedding.redis_io.slots import slot
@@ -162,6 +163,11 @@ def test_a_slot_moves_in_the_middle_of_a_load(redis_cluster: Cluster) -> None:
         assert cluster.redirections("ASK") > asked + 2, "the worker has asked nobody"
         assert cluster.master(A.tasks) is at
 
+        # A record is a new key, which the server makes on neither side of a move.
+        origin = Origin("celery", "call")
+        put(worker.writer, Result(Address("recorded"), origin, vector("text")), lambda _: None)
+        wait_for(lambda: not worker.writer.health().ok, 20, "an answer that waits for its record")
+        names.append("recorded")
         cluster.end_move(A.tasks, to)
         names += add(client, (f"moved-{number}" for number in range(COUNT)))
         assert_once(client, names)
@@ -182,6 +188,23 @@ def test_a_master_is_killed_in_the_middle_of_a_load(redis_cluster: Cluster) -> N
         wait_for(lambda: cluster.master(A.tasks) is not before, 30, "another master")
         assert client.xlen(A.results) < COUNT, "all was done before the failover"
         assert_once(client, names)
+
+
+def test_a_server_that_is_no_cluster_is_waited_for_like_one_that_is_away(redis_url: str) -> None:
+    url = redis_url.replace("redis://", "redis+cluster://")
+    with StreamWorker(A, url, "one") as worker:
+        put(worker.writer, Result(Address("kept"), Origin("local", ""), vector("text")), lambda _: None)
+        wait_for(lambda: not (worker.writer.health().ok or worker.source.health().ok), 20, "two that wait")
+        for health in (worker.writer.health(), worker.source.health()):
+            assert "cluster support disabled" in health.error
+        assert len(worker.writer.close()) == 1, "the answer is given up"
+
+
+def test_the_plan_of_a_migration_may_be_on_a_cluster(redis_cluster: Cluster) -> None:
+    with redis_cluster.client() as client:
+        store = PlanStore(client)
+        assert store.change(lambda plan: plan.model_copy(update={"share": 5})).share == 5
+        assert store.read().share == 5
 
 
 @pytest.mark.parametrize("kind", ["cluster", "one server"])
