@@ -50,3 +50,12 @@ def test_a_long_word_is_broken_rather_than_the_numbers_left_out() -> None:
     shown = printed(60, ("File", "Kind", "Size"), ("/var/lib/handoff/" + "x" * 90, "tensor", "1.5 kB"))
     assert "1.5 kB" in shown
     assert "No room" not in shown
+
+
+def test_a_column_without_any_number_gives_its_room_to_the_others() -> None:
+    columns = ("Model", "Limited by", "Memory", "Start", "Seen")
+    row = ("clip (image)", "speed", "-", "12.4 s", "3 s")
+    assert "Memory" in printed(60, columns, row)
+    shown = printed(52, columns, row)
+    assert "No room for Memory\n" in shown
+    assert all(each in shown for each in ("clip (image)", "Limited by", "12.4 s", "3 s"))
