@@ -133,8 +133,11 @@ class Plan:
 
     def free_padding(self) -> int:
         """Return the padding that costs less than a separate batch would, at most 1/32 of a full batch."""
-        most = self.target() // 32
-        return min(most, int(self.seconds.base / self.seconds.slope)) if self.seconds.slope > 0 else most
+        return int(min(self.target() // 32, self.fixed_cost()))
+
+    def fixed_cost(self) -> float:
+        """Return the cost whose computation takes as long as a batch's fixed part; infinite if cost takes no time."""
+        return self.seconds.base / self.seconds.slope if self.seconds.slope > 0 else math.inf
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields and the target as a dictionary, for tables and JSON."""
