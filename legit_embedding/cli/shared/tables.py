@@ -14,7 +14,7 @@ from legit_embedding.cli.shared.terminal import UNKNOWN, printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 _WIDEST_WORD = 24
 """A longer word of text, such as a path, may be broken over lines; a number never is."""
@@ -30,14 +30,14 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], 
     first, and named below the table.
 
     Args:
-        title: a line above the table.
+        title: a line above the table; none if empty.
         columns: the names of the columns, the more important numbers before the less important ones.
         rows: the cells.
         right: the columns of numbers: right-aligned, and never broken over lines.
     """
     cells = [[each if isinstance(each, Text) else Text(printable(str(each))) for each in row] for row in rows]
-    heading = Text(printable(title), style="bold")
-    return Group(heading, _Fitted(tuple(columns), cells, set(right))) if cells else Group(heading)
+    parts: list[RenderableType] = [Text(printable(title), style="bold")] if title else []
+    return Group(*parts, *([_Fitted(tuple(columns), cells, set(right))] if cells else []))
 
 
 class _Fitted:
