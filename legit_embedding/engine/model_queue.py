@@ -73,7 +73,8 @@ class ModelQueue:
     def limits(self) -> Limits:
         """Current size limits of a batch."""
         items = min(self.max_batch or MAX_ITEMS, MAX_ITEMS)
-        return Limits(min(self.target, self.ceiling.cost), items, self.plan.free_padding())
+        cost = min(self.target, self.ceiling.cost)
+        return Limits(cost, items, self.plan.free_padding(), self.plan.fixed_cost())
 
     def batch_items(self) -> int:
         """Return the approximate number of items in a full batch."""
