@@ -57,7 +57,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.device = open_device(options.device, thorough=True)
+        self.device = open_device(options.device)
         self.on_gpu = self.device.torch_device.type == "cuda"
         self.dtype = self.device.dtype("auto")
         self.figures: dict[str, Any] = {"device": self.device.choice.as_dict()}

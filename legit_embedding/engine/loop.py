@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TURN_S = 0.5
 """Maximum sleep of the loop. It turns this often even when idle, so that monitoring can tell idle from stuck."""
+ATTENDED_S = 10.0
+"""Seconds after an interactive item during which another one is expected."""
 MEMORY_CHECK_S = 5.0
 """Interval between readings of the device's free memory."""
 
@@ -33,7 +35,8 @@ class Loop:
     """Packs, stages and launches batches one after another, and hands failed batches to recovery.
 
     It stays one batch ahead of the device, or two where launches are slow. A partial batch is held back until the
-    previous batch is nearly done: this costs the device no time and lets more items arrive.
+    previous batch is nearly done: this costs the device no time and lets more items arrive. So is a full batch while
+    interactive items come, because one that comes next would have to wait for it.
 
     Args:
         queues: the models by name.
@@ -68,7 +71,7 @@ class Loop:
         self._landings: deque[tuple[Flight, BaseException | None]] = deque()
         self._crash: BaseException | None = None
         self._refusal: BaseException | None = None
-        self._memory_checked_at = time.monotonic()
+        self._attended_until = self._memory_checked_at = time.monotonic()
         self.device_queue = DeviceQueue()
         self.scheduler = Scheduler({name: queue.backend.config.weight for name, queue in queues.items()})
         self.busy = BusyMeter(time.monotonic())
@@ -171,15 +174,21 @@ class Loop:
             return
         queue = self._queues[self.scheduler.next(ready)]
         spare = self.device_queue.spare(now)
-        if spare > 0 and not queue.has_full_batch():
+        if spare > 0 and (self._is_attended(now) or not queue.has_full_batch()):
             self._sleep(min(TURN_S, spare))
         else:
             self._launch(queue, now)
 
+    def _is_attended(self, now: float) -> bool:
+        """Return True while interactive items come, so that no batch may hold the next one up for long."""
+        return now < self._attended_until
+
     def _launch(self, queue: ModelQueue, now: float) -> None:
-        batch = queue.next_batch(now)
+        batch = queue.next_batch(now, attended=self._is_attended(now))
         if batch is None or not self._in_flight.take(batch):
             return
+        if any(delivery.interactive for delivery in batch.deliveries):
+            self._attended_until = now + ATTENDED_S
         expected = queue.expected_s(batch.cost)
         self.scheduler.serve(queue.name, expected)
         pending = self._try_launch(queue, batch)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
 from tests.acceptance.test_streams import add, check_once, wait_for_empty
+from tests.clients import PREPARE_TEXT
 from tests.workers import wait_for
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ def start(stack: ExitStack, make_worker: Callable[..., Worker]) -> None:
         worker.wait_ready()
 
 
+def consuming(client: Client, command: str) -> None:
+    """Let all the workers begin or stop to take from the queue, as Celery's remote control does."""
+    replies = getattr(client.app.control, command)("embedding", reply=True, timeout=20, limit=WORKERS)
+    assert len(replies) == WORKERS, replies
+
+
 def check_shares(client: Client) -> None:
     found: Any = shares(client)
     fair = TASKS / WORKERS
@@ -54,9 +61,11 @@ def test_three_workers_share_a_backlog_of_the_stream(make_worker: Callable[..., 
 def test_three_workers_share_a_backlog_of_a_queue(make_worker: Callable[..., Worker], client: Client) -> None:
     with ExitStack() as stack:
         start(stack, make_worker)
+        # Sent one by one to workers that are faster than the producer, they would be no backlog to share.
+        consuming(client, "cancel_consumer")
         ids = [f"q{number}" for number in range(TASKS)]
-        for task_id in ids:
-            client.text(task_id, task_id=task_id)
+        client.send_all((PREPARE_TEXT, {"task_id": task_id, "text": task_id}) for task_id in ids)
+        consuming(client, "add_consumer")
         wait_for(lambda: client.redis.xlen("embedding_results") == TASKS, 120, "all the answers")
     check_once(client, ids)
     check_shares(client)

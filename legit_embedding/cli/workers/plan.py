@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -68,7 +67,7 @@ def plan(as_json: bool) -> None:
 
 
 def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
-    """Measure every configured model that is computed here as a worker does at startup, but its knee on a CPU too.
+    """Measure every configured model that is computed here, as a worker does at startup.
 
     Raises:
         ConfigError: a model or the device cannot be used.
@@ -79,11 +78,9 @@ def measure(settings: Settings, registry: Registry) -> dict[str, Plan]:
     if not backends:
         return {}
     expand_segments()
-    from legit_embedding.engine.device.open import open_device
     from legit_embedding.engine.engine import Engine
 
-    thorough = partial(open_device, thorough=True)
-    engine = Engine(backends, settings.engine, settings.device, settings.precision, open_device=thorough)
+    engine = Engine(backends, settings.engine, settings.device, settings.precision)
     try:
         with _Bar(2 * len(backends)):
             engine.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
@@ -31,6 +31,18 @@ class Limits:
     items: int
     free_padding: int = 0
     """Padding that is always allowed, in tokens, because a separate batch would cost the device more."""
+    fixed_cost: float = math.inf
+    """The cost whose computation takes as long as the part of a batch's time that does not depend on its cost."""
+
+    def beside(self, cost: int) -> Limits:
+        """Return the limits up to which a batch of this cost can be filled while its time at most doubles."""
+        return replace(self, cost=int(min(self.cost, 2 * cost + self.fixed_cost)))
+
+    def fraction(self, cost: int, items: int) -> float:
+        """Return the time of a batch as a fraction of a full one's, or its share of the items if that is more."""
+        if math.isinf(self.fixed_cost):
+            return 1.0
+        return max((self.fixed_cost + cost) / (self.fixed_cost + self.cost), items / self.items)
 
 
 @dataclass(slots=True)
@@ -42,6 +54,11 @@ class Pack:
     longest: int = 0
     useful: int = 0
     """The sum of the items' own costs, without padding."""
+
+    @property
+    def padded(self) -> int:
+        """The cost with padding."""
+        return max(self.useful, self.longest * len(self.deliveries))
 
 
 class Shelf(Protocol):

@@ -15,11 +15,11 @@ _TOLERANCE = 1e-6
 
 
 class PriorityShelf:
-    """Two shelves: a batch starts with interactive items, and bulk items fill it up.
+    """Two shelves: a batch starts with interactive items, and bulk items fill it up as far as they hardly delay it.
 
-    While both wait, interactive items get at most `share` of the batches on average. What bulk items are short of adds
-    up as a debt, in batches; once that is large enough for a batch of their own, the next one starts with bulk items
-    and interactive ones fill it up. So bulk items never starve.
+    While both wait, interactive items get at most `share` of the model's time on average. What bulk items are short of
+    adds up as a debt, in full batches; once that is large enough for a batch of their own, the next one starts with
+    bulk items and interactive ones fill it up. So bulk items never starve.
 
     Args:
         make: makes an empty shelf.
@@ -57,11 +57,15 @@ class PriorityShelf:
             return (self._interactive if len(self._interactive) else self._bulk).pack(limits, now, pack)
         # The tolerance is for sums of shares that binary fractions don't represent exactly.
         is_bulks_turn = self._debt > self._share - _TOLERANCE
-        first, second = (self._bulk, self._interactive) if is_bulks_turn else (self._interactive, self._bulk)
-        pack = second.pack(limits, now, first.pack(limits, now, pack))
+        if is_bulks_turn:
+            pack = self._interactive.pack(limits, now, self._bulk.pack(limits, now, pack))
+        else:
+            pack = self._interactive.pack(limits, now, pack)
+            pack = self._bulk.pack(limits.beside(pack.padded) if pack.deliveries else limits, now, pack)
         if pack.deliveries:
             bulk = sum(not delivery.interactive for delivery in pack.deliveries) / len(pack.deliveries)
-            self._debt = max(0.0, self._debt + 1 - self._share - bulk)
+            size = limits.fraction(pack.padded, len(pack.deliveries))
+            self._debt = max(0.0, self._debt + size * (1 - self._share - bulk))
         return pack
 
     def oldest(self) -> Delivery | None:

@@ -41,8 +41,8 @@ class Device(Protocol):
     torch_device: torch.device
     choice: Choice
     """The device and the reason for choosing it."""
-    thorough: bool
-    """True if each model's knee should be measured on this device at startup."""
+    reads_block: bool
+    """True if a model that reads from the device blocks the thread that launches it."""
 
     def dtype(self, precision: str) -> torch.dtype:
         """Return the dtype of the weights for this precision setting."""

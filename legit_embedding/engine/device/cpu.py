@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from legit_embedding.engine.device.choice import Choice
-from legit_embedding.engine.sizing.cost_model import CPU_BATCH_BYTES
+from legit_embedding.engine.sizing.cost_model import CPU_MEMORY_SHARE, CPU_UNKNOWN_BYTES
 from legit_embedding.prep.memory import available_memory
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ _CPU = Choice("cpu", "the settings say so")
 class CpuDevice:
     """CPU behind the asynchronous device interface, with a dedicated thread in place of a stream."""
 
-    def __init__(self, batch_bytes: int = CPU_BATCH_BYTES, *, thorough: bool = False, choice: Choice = _CPU) -> None:
+    reads_block = False
+
+    def __init__(self, choice: Choice = _CPU) -> None:
         self.choice = choice
-        self.thorough = thorough
         self.torch_device = torch.device("cpu")
-        self._batch_bytes = batch_bytes
         self._free_bytes: int | None = None
         self._launched: SimpleQueue[CpuPending | None] = SimpleQueue()
         self._stream = threading.Thread(target=self._run, name="engine-cpu", daemon=True)
@@ -60,13 +60,13 @@ class CpuDevice:
         return pending
 
     def free_bytes(self) -> int:
-        """Return the memory for batches: `CPU_BATCH_BYTES` by default, or what was available at first, if less.
+        """Return the memory for batches: a share of what was available when it was first asked for.
 
         It stays the same, because the allocator keeps what a batch has used, and the next one uses it again.
         """
         if self._free_bytes is None:
             available = available_memory()
-            self._free_bytes = self._batch_bytes if available is None else min(self._batch_bytes, available)
+            self._free_bytes = CPU_UNKNOWN_BYTES if available is None else int(CPU_MEMORY_SHARE * available)
         return self._free_bytes
 
     def used_bytes(self) -> int:

@@ -28,7 +28,7 @@ _SLOTS = MOST_IN_FLIGHT + 1
 class CudaDevice:
     """One GPU, used only by the loop's thread, which therefore owns the process's only CUDA context."""
 
-    thorough = True
+    reads_block = True
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice

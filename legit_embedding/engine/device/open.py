@@ -11,19 +11,18 @@ if TYPE_CHECKING:
     from legit_embedding.engine.device.base import Device
 
 
-def open_device(name: str, *, thorough: bool = False) -> Device:
+def open_device(name: str) -> Device:
     """Open ``auto``, ``cpu`` or ``cuda:N``. Called on the loop's thread, because it creates the CUDA context.
 
     Args:
         name: the device setting.
-        thorough: measure each model's knee on a CPU too, as is always done on a GPU; used for plans.
 
     Raises:
         ConfigError: there is no such device, or ``auto`` finds a GPU that torch cannot use.
     """
     choice = choose(name)
     if choice.device == "cpu":
-        return CpuDevice(thorough=thorough, choice=choice)
+        return CpuDevice(choice)
     from legit_embedding.engine.device.cuda import CudaDevice
 
     return CudaDevice(choice)

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind
 
-CPU_BATCH_BYTES = 256 * 1024 * 1024
-"""Memory allowed for the activations of one batch on the CPU, where actual use is not measured; less where less is
-available in the host or in the process's control group."""
+CPU_MEMORY_SHARE = 0.5
+"""Part of the memory available in the host, or in the process's control group, that batches may use on the CPU. The
+rest is for decoding, for Redis and for whatever else the host runs: their needs are not measured."""
+CPU_UNKNOWN_BYTES = 256 * 1024 * 1024
+"""Memory that batches may use on the CPU where the system does not say what is available."""
 CPU_BYTES_PER_TOKEN = 64 * 1024
 """Approximate activations per token on the CPU: a base-sized encoder in float32 at 512 tokens, attention included."""
 CPU_BYTES_PER_ARRAY_BYTE = 100

@@ -104,7 +104,7 @@ def _open(
 ) -> None:
     backend, how = queue.backend, Compilation.NO
     forward: Forward = backend.forward
-    if device.thorough:
+    if device.reads_block:
         _look_for_reads(device, backend)
     if config.compile is True:
         with watch.measure("compile"):

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from legit_embedding.models.backend import Backend
 
 SURVEY_S = 1.5
-"""Time budget for measuring one model, excluding warm-up. No batch starts after it has elapsed."""
-BATCH_S = 2.0
+"""Time budget for measuring one model, excluding warm-up. No cost is measured that would exceed it, but for the first
+two."""
+BATCH_S = 1.0
 """Maximum time that one batch should occupy the device, since nothing else can run meanwhile. Only a slow device such
 as a CPU takes this long below the knee, and there larger batches would not be faster."""
 KNEE = 0.97
@@ -95,31 +96,32 @@ class Plan:
     start_s: Mapping[str, float] = field(default_factory=dict)
     """Startup time in seconds by phase."""
 
-    def target(self, pace: float = 1.0) -> int:
+    def target(self, pace: float = 1.0, *, attended: bool = False) -> int:
         """Return the cost of a full batch: a larger one would not be faster, or would take too long, or would not fit.
 
         At twice the knee, fixed costs are below 2% of a batch's time. Where launches are slow, the target is higher.
 
         Args:
             pace: the ratio of observed to measured batch time.
+            attended: stop at the knee, because somebody may wait for this batch's end.
         """
-        return max(1, min(self._limits(pace).values()))
+        return max(1, min(self._limits(pace, attended=attended).values()))
 
     def limited_by(self) -> str:
         """Return the reason why a full batch is not larger: memory, speed or time."""
         limits = self._limits(1.0)
         return min(limits, key=lambda name: limits[name])
 
-    def _limits(self, pace: float) -> dict[str, int]:
+    def _limits(self, pace: float, *, attended: bool = False) -> dict[str, int]:
         limits = {"memory": self.largest, "time": self.seconds.reach(self.seconds.base + BATCH_S / pace)}
         if self.knee is not None:
-            limits["speed"] = max(_PAST_KNEE * self.knee, self._ahead_from(pace))
+            limits["speed"] = max((1 if attended else _PAST_KNEE) * self.knee, self._ahead_from(pace))
         return limits
 
     def in_flight(self) -> int:
         """Return the number of batches to keep on the device so that it never waits for the host.
 
-        Two if the knee was not measured, which is the case on a CPU, where device and host are the same.
+        Two if the knee was not measured, which is the case where a single item takes long.
         """
         cost = self.target()
         quick = self.knee is None or self.seconds.at(cost) >= _AHEAD * self.host.at(cost)
@@ -133,8 +135,11 @@ class Plan:
 
     def free_padding(self) -> int:
         """Return the padding that costs less than a separate batch would, at most 1/32 of a full batch."""
-        most = self.target() // 32
-        return min(most, int(self.seconds.base / self.seconds.slope)) if self.seconds.slope > 0 else most
+        return int(min(self.target() // 32, self.fixed_cost()))
+
+    def fixed_cost(self) -> float:
+        """Return the cost whose computation takes as long as a batch's fixed part; infinite if cost takes no time."""
+        return self.seconds.base / self.seconds.slope if self.seconds.slope > 0 else math.inf
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields and the target as a dictionary, for tables and JSON."""
@@ -174,22 +179,27 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
 def survey(device: Device, backend: Backend, forward: Forward, budget: float) -> list[Point]:
     """Measure batches of doubling cost until speed stops improving, or memory or time runs out.
 
-    Devices that are not `thorough` are measured at two costs only, which is enough to estimate a batch's time. The very
-    first batch is not measured, because it loads libraries and allocates their workspaces.
+    At least two costs are measured, to estimate a batch's time. The very first batch is not measured, because it loads
+    libraries and allocates their workspaces.
     """
     cost = _FIRST_COST[backend.kind]
+    guess = estimate_bytes(backend.kind, backend.samples(1)[0].nbytes)
     run(device, backend, forward, backend.samples(cost))
-    started = time.monotonic()
+    began = time.monotonic()
     points: list[Point] = []
-    while len(points) < _HASTY_POINTS or (device.thorough and _worth_another(points, budget, started)):
+    left, took = SURVEY_S, 0.0
+    while len(points) < _HASTY_POINTS or (2 * took < left and _worth_another(points, guess, budget)):
         points.append(_measure(device, backend, forward, cost, points[-1] if points else None))
+        now = time.monotonic()
+        left, took, began = left - (now - began), now - began, now
         cost *= 2
     return points
 
 
-def _worth_another(points: Sequence[Point], budget: float, started: float) -> bool:
+def _worth_another(points: Sequence[Point], guess: Line, budget: float) -> bool:
     last = points[-1]
-    if time.monotonic() - started > SURVEY_S or 2 * (last.bytes or 0) > budget or last.items >= MAX_ITEMS:
+    used = guess.at(last.cost) if last.bytes is None else last.bytes
+    if 2 * used > budget or last.items >= MAX_ITEMS:
         return False
     speeds = [point.cost / point.seconds for point in points]
     return len(speeds) < 3 or speeds[-1] > _SPEED_GAIN * speeds[-3]  # noqa: PLR2004 - two doublings without a gain

@@ -26,7 +26,7 @@ class MeteredDevice(CpuDevice):
 
     def __init__(self, seconds: Callable[[list[int]], float], item_bytes: int = 1000, free: int = 1_000_000) -> None:
         super().__init__()
-        self.thorough = True
+        self.reads_block = True
         self.free = free
         self._pretended = seconds
         self._item_bytes = item_bytes

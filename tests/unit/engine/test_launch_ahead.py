@@ -55,7 +55,9 @@ def test_the_survey_measures_the_host():
     device, model = SlowToLaunch(lambda numbers: PER_ITEM_S * len(numbers)), Model()
     points = survey(device, model, model.forward, 1e6)
     assert all(point.host_s >= 0.02 for point in points)
-    assert make_plan("m", "image", 0, points, 1e6, 1).host.at(1) >= 0.02
+    # A line through what a busy machine delays may be lower at its ends, but not in the middle.
+    middle = sum(point.cost for point in points) / len(points)
+    assert make_plan("m", "image", 0, points, 1e6, 1).host.at(middle) >= 0.0199
 
 
 @pytest.mark.parametrize(("slow", "expected"), [(True, 3), (False, 2)])
@@ -74,3 +76,48 @@ def test_the_loop_keeps_as_many_on_the_device(start_engine, slow: bool, expected
     assert engine.drain(LIMIT_S)
     assert all(item.is_right for item in items)
     assert np.isfinite(engine.plans()["images"].host.base)
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_a_full_batch_is_held_back_while_interactive_items_come(start_engine, monkeypatch, attended: bool):
+    """An item that comes next goes before it, instead of waiting for it on the device."""
+    monkeypatch.setattr("legit_embedding.engine.loop.ATTENDED_S", 1e6)
+    model, gate = Model(max_batch=4), Gate()
+    engine = start_engine(model, device=MeteredDevice(lambda numbers: 1000.0))
+    before, after = Item(1), Item(2)
+    before.interactive, after.interactive = attended, True
+    engine.submit(before)
+    wait_for(lambda: before.settled, LIMIT_S, "the first item")
+    model.on_forward = gate
+    for number in range(10, 14):
+        engine.submit(Item(number))
+    assert gate.reached.wait(LIMIT_S)
+    for number in range(14, 18):
+        engine.submit(Item(number))
+    for _ in range(2):  # during the first one it may still be launched
+        since = time.monotonic()
+        wait_for(lambda since=since: engine.stats().turned_at > since, LIMIT_S, "a turn of the loop")
+    assert engine.stats().on_device == (1 if attended else 2)
+    engine.submit(after)
+    gate.open()
+    assert engine.drain(LIMIT_S)
+    assert [2 in numbers for numbers in model.batches].index(True) == (2 if attended else 3)
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_batches_stop_at_the_knee_while_interactive_items_come(start_engine, monkeypatch, attended: bool):
+    monkeypatch.setattr("legit_embedding.engine.loop.ATTENDED_S", 1e6)
+    model, gate = Model(), Gate()
+    device = MeteredDevice(lambda numbers: 0.001 + PER_ITEM_S * len(numbers), free=10**9)
+    engine = start_engine(model, device=device)
+    knee = engine.plans()["images"].knee
+    before = Item(1)
+    before.interactive = attended
+    engine.submit(before)
+    wait_for(lambda: before.settled, LIMIT_S, "the first item")
+    model.on_forward = gate
+    for number in range(10, 10 + 8 * knee):
+        engine.submit(Item(number))
+    gate.open()
+    assert engine.drain(LIMIT_S)
+    assert max(map(len, model.batches)) == (knee if attended else 2 * knee)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from legit_embedding.engine.device import cpu
+from legit_embedding.engine.sizing.cost_model import CPU_UNKNOWN_BYTES
 from legit_embedding.prep.memory import available_memory, counted_memory
 
 if TYPE_CHECKING:
@@ -88,11 +89,11 @@ def test_this_system_has_some() -> None:
     assert 0 < (available_memory() or 0) <= total
 
 
-@pytest.mark.parametrize(("available", "expected"), [(None, 1000), (5000, 1000), (300, 300), (0, 0)])
-def test_batches_on_a_cpu_take_what_is_there_at_the_start(
+@pytest.mark.parametrize(("available", "expected"), [(None, CPU_UNKNOWN_BYTES), (5000, 2500), (0, 0)])
+def test_batches_on_a_cpu_take_a_share_of_what_is_there_at_the_start(
     monkeypatch: pytest.MonkeyPatch, available: int | None, expected: int
 ) -> None:
-    device = cpu.CpuDevice(1000)
+    device = cpu.CpuDevice()
     assert device.torch_device == torch.device("cpu")
     monkeypatch.setattr(cpu, "available_memory", lambda: available)
     assert device.free_bytes() == expected

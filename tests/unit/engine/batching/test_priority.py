@@ -54,6 +54,32 @@ def test_a_few_interactive_items_among_many_bulk_ones_never_wait_for_a_second_ba
         assert item in waiting.pack(Limits(4, 4), NOW).deliveries
 
 
+def test_bulk_items_fill_an_interactive_batch_until_its_time_doubles():
+    limits = Limits(100, 100, fixed_cost=6)
+    waiting = shelf()
+    put(waiting, *range(1000))
+    interactive = put(waiting, 1000, 1001, interactive=True)
+    taken = waiting.pack(limits, NOW).deliveries
+    assert taken[:2] == interactive
+    assert len(taken) == 10, "6 + 10 is twice 6 + 2"
+    assert len(waiting.pack(limits, NOW).deliveries) == 100, "nobody waits for it"
+
+
+@pytest.mark.parametrize("fixed_cost", [0, 5, 50])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_small_interactive_batches_take_no_more_than_their_share_of_the_time(fixed_cost, share):
+    limits = Limits(100, 100, fixed_cost=fixed_cost)
+    waiting = shelf("text", share)
+    put(waiting, *range(10_000), length=50)
+    time = {True: 0.0, False: 0.0}
+    for number in range(2000):
+        put(waiting, 10_000 + number, interactive=True, length=2)
+        taken = waiting.pack(limits, NOW).deliveries
+        assert len({item.interactive for item in taken}) == 1, "their lengths are too different"
+        time[taken[0].interactive] += fixed_cost + sum(item.prepared.cost for item in taken)
+    assert time[True] / sum(time.values()) == pytest.approx(share, abs=0.05)
+
+
 def test_bulk_items_that_do_not_fit_beside_interactive_ones_get_batches_of_their_own():
     waiting = shelf("text")
     put(waiting, *range(100), length=100)

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legit_embedding.engine.sizing.cost_model import (
-    CPU_BATCH_BYTES,
     CPU_BYTES_PER_TOKEN,
     Ceiling,
     Line,
@@ -48,8 +47,8 @@ def test_one_point_gives_a_line_through_zero():
 
 
 def test_without_a_measurement_texts_count_by_tokens_and_images_by_their_array():
-    assert estimate_bytes("text", 8).reach(CPU_BATCH_BYTES) == CPU_BATCH_BYTES // CPU_BYTES_PER_TOKEN == 4096
-    assert estimate_bytes("image", 3 * 224 * 224).reach(CPU_BATCH_BYTES) == 17
+    assert estimate_bytes("text", 8).reach(256 << 20) == (256 << 20) // CPU_BYTES_PER_TOKEN == 4096
+    assert estimate_bytes("image", 3 * 224 * 224).reach(256 << 20) == 17
 
 
 class TestCeiling:

@@ -6,7 +6,7 @@ import torch
 
 from legit_embedding.engine.batching.packer import MAX_ITEMS
 from legit_embedding.engine.device.cpu import CpuDevice
-from legit_embedding.engine.sizing.cost_model import Line
+from legit_embedding.engine.sizing.cost_model import Line, estimate_bytes
 from legit_embedding.engine.sizing.profile import BATCH_S, Plan, Point, batch_cost, make_plan, run, survey
 from tests.unit.engine.backends import Model
 from tests.unit.engine.devices import MeteredDevice
@@ -40,9 +40,30 @@ def test_a_survey_ends_where_no_batch_has_more_items():
     assert survey(device, Model(), Model().forward, 1e12)[-1].items == MAX_ITEMS
 
 
-def test_on_the_cpu_two_costs_are_enough():
-    assert [point.cost for point in survey(CpuDevice(), Model(), Model().forward, 1e9)] == [1, 2]
-    assert [point.cost for point in survey(CpuDevice(), Model("text"), Model("text").forward, 1e9)] == [64, 128]
+class Unmetered(MeteredDevice):
+    """Does not know the memory of a batch, as a CPU."""
+
+    def peak_bytes(self) -> int | None:
+        return None
+
+
+def test_memory_that_is_not_measured_is_guessed():
+    measured = survey(Unmetered(saturating), Model(), Model().forward, budget := 20_000)
+    each = estimate_bytes("image", Model().samples(1)[0].nbytes)
+    assert len(measured) > 2
+    assert each.at(measured[-1].cost) <= budget < each.at(2 * measured[-1].cost)
+
+
+def test_speed_limits_a_batch_on_a_cpu_too():
+    plan = make_plan("m", "image", 0, survey(Unmetered(saturating), Model(), Model().forward, 1e9), 1e9, 8)
+    assert plan.knee == 32
+    assert (plan.target(), plan.limited_by()) == (64, "speed")
+
+
+def test_an_item_that_takes_long_is_a_batch():
+    device = Unmetered(lambda numbers: 5.0 * len(numbers))
+    plan = make_plan("m", "image", 0, survey(device, Model(), Model().forward, 1e9), 1e9, 8)
+    assert (plan.target(), plan.limited_by()) == (1, "time")
 
 
 def test_memory_and_speed_make_the_plan():
@@ -66,9 +87,9 @@ def test_a_plan_without_a_measured_knee_takes_what_memory_allows():
 
 def test_a_slow_device_gets_batches_that_do_not_hold_it_for_long():
     plan = Plan("m", "image", 0, Line(0, 1), Line(0.5, 0.4), largest=1000, knee=None, speed=2.5)
-    assert plan.target() == BATCH_S / 0.4
+    assert plan.target() == BATCH_S // 0.4
     assert plan.limited_by() == "time"
-    assert plan.target(pace=2.0) == round(BATCH_S / 0.8)
+    assert plan.target(pace=2.0) == BATCH_S // 0.8
 
 
 def test_fixed_time_does_not_limit_a_batch():
