@@ -78,8 +78,10 @@ def set_up() -> None:
     from legit_embedding.engine.device.allocator import expand_segments
     from legit_embedding.engine.device.nvml import count_as_the_driver_does
     from legit_embedding.prep.cpus import wait_asleep
+    from legit_embedding.prep.memory import keep_few_primitives
 
     wait_asleep()
+    keep_few_primitives()
     expand_segments()
     count_as_the_driver_does()
 

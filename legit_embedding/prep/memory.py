@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,21 @@ if TYPE_CHECKING:
 _MEMINFO = Path("/proc/meminfo")
 _LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """The files of a limit and of what is used, by version of cgroups: the second and the first."""
+
+_PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+KEPT_PRIMITIVES = 16
+"""Operations that oneDNN keeps compiled, those of the last few shapes; more than one forward pass has kinds of."""
+
+
+def keep_few_primitives() -> None:
+    """Let oneDNN keep the code of few batch shapes; to be called before torch computes anything.
+
+    It compiles operations for each shape, of MiniLM in float32 the GELU, and nearly every batch of texts has a shape of
+    its own. By default it keeps 1,024. Each takes 28 KB and, worse, lies between the memory of large batches, so that
+    the allocator cannot return what these have freed. docs/reliability.md has the figures. An operator's own setting in
+    the environment wins.
+    """
+    os.environ.setdefault(_PRIMITIVES, str(KEPT_PRIMITIVES))
 
 
 def counted_memory(membership: Path = MEMBERSHIP, mount: Path = MOUNT, meminfo: Path = _MEMINFO) -> tuple[int, str]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,7 +10,7 @@ import torch
 
 from legit_embedding.engine.device import cpu
 from legit_embedding.engine.sizing.cost_model import CPU_UNKNOWN_BYTES
-from legit_embedding.prep.memory import available_memory, counted_memory
+from legit_embedding.prep.memory import KEPT_PRIMITIVES, available_memory, counted_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +103,24 @@ def test_batches_on_a_cpu_take_a_share_of_what_is_there_at_the_start(
     monkeypatch.setattr(cpu, "available_memory", lambda: 10)
     assert device.free_bytes() == expected
     device.close()
+
+
+TWENTY_SHAPES_TWICE = """
+from legit_embedding import process
+process.set_up()
+import torch
+for columns in [*range(1, 21)] * 2:
+    torch.nn.functional.gelu(torch.ones(64, 16 * columns))
+"""
+
+
+@pytest.mark.parametrize(("given", "compiled"), [({}, 40), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}, 20)])
+def test_a_worker_s_torch_keeps_the_code_of_few_shapes(given: dict[str, str], compiled: int) -> None:
+    """What is not kept is compiled again, as oneDNN's own log says."""
+    assert KEPT_PRIMITIVES < 20
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN_")} | given
+    command = [sys.executable, "-c", TWENTY_SHAPES_TWICE]
+    said = subprocess.run(command, env=env | {"ONEDNN_VERBOSE": "2"}, capture_output=True, text=True, check=True).stdout
+    if "cache_" not in said:
+        pytest.skip("this build of torch computes the GELU without oneDNN")
+    assert said.count("create:cache_miss") == compiled
