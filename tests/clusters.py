@@ -21,7 +21,7 @@ MASTERS = 3
 SLOTS = 16_384
 PASSWORD = "of-the-cluster"
 OPTIONS = (
-    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"),
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"),
     *("--requirepass", PASSWORD, "--masterauth", PASSWORD),
 )
 
