@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -21,4 +22,4 @@ def harmless_item(recipe: Recipe, kind: Kind) -> Prepared:
         return recipe.texts([TEXT])[0]
     file = io.BytesIO()
     Image.new("RGB", (PIXELS, PIXELS), (128, 128, 128)).save(file, "JPEG")
-    return recipe.image(file.getvalue(), PIXELS * PIXELS)
+    return recipe.image(file.getvalue(), sys.maxsize)  # it grows to the model's size

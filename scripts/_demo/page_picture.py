@@ -8,33 +8,25 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import shutil
 import socket
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import redis
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from samples import find_photos, find_sentences, free_photo_folder
+from load import steady_load
+from samples import free_photo_folder
 from services import ROOT, TASKS, Worker, redis_address, write_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from playwright.sync_api import Browser, Page
 
 PICTURE = ROOT / "docs" / "page.png"
-BACKLOG = 9000
-"""More than a worker holds, so that some of it waits in the task stream."""
-SENTENCES_PER_PHOTO = 12
-"""A mix in which two CPU cores spend about as much time on either."""
 WATCHED_S = 75
 """So that the line of the last minutes has something to show."""
 TEXTS = ("A cat sleeps on the warm windowsill.", "On the sill, in the sun, a kitten naps.")
@@ -50,32 +42,13 @@ def main() -> int:
     os.environ["LEGIT_WORKER_ID"] = "worker-1"
     with tempfile.TemporaryDirectory(prefix="legit-page-") as name, redis_address(Path(name)) as url:
         worker = Worker(Path(name), url, write_settings(Path(name), photos, TASKS))
-        done = threading.Event()
-        feeder = threading.Thread(target=_feed, args=(url, find_photos(photos), find_sentences(300), done))
         try:
             worker.wait_ready(180)
-            feeder.start()
-            _take(f"http://127.0.0.1:{port}/", options.folder, options.seconds)
+            with steady_load(url, photos):
+                _take(f"http://127.0.0.1:{port}/", options.folder, options.seconds)
         finally:
-            done.set()
             worker.abandon()
     return 0
-
-
-def _feed(url: str, photos: Sequence[Path], sentences: Sequence[str], done: threading.Event) -> None:
-    """Keep a backlog of tasks in the task stream."""
-    tasks = _tasks(photos, sentences)
-    with redis.Redis.from_url(url) as client:
-        while not done.wait(0.2):
-            for task in itertools.islice(tasks, max(0, BACKLOG - client.xlen(TASKS))):
-                client.xadd(TASKS, {"payload": json.dumps(task)})
-
-
-def _tasks(photos: Sequence[Path], sentences: Sequence[str]) -> Iterator[dict[str, str]]:
-    words = itertools.cycle(sentences)
-    for photo in itertools.cycle(photos):
-        yield {"image_path": str(photo)}
-        yield from ({"text": text} for text in itertools.islice(words, SENTENCES_PER_PHOTO))
 
 
 def _take(address: str, folder: Path | None, seconds: int) -> None:

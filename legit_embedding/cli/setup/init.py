@@ -34,8 +34,9 @@ def init(folder: Path, force: bool) -> None:
     (folder / COPY).mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    click.echo(f"Written to {folder}: legit.toml, {COPY}/")
-    click.echo(f"Edit them, then, in {folder}: celery -A legit_embedding worker --pool=gpubatch")
+    where, then = ("this folder", "then") if folder == Path() else (folder, f"then, in {folder}")
+    click.echo(f"Written to {where}: legit.toml, {COPY}/")
+    click.echo(f"Edit them, {then}: celery -A legit_embedding worker --pool=gpubatch")
 
 
 def profile(name: str) -> str:

@@ -9,12 +9,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from legit_embedding.cli.shared.terminal import printable
+from legit_embedding.cli.shared.terminal import UNKNOWN, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 _WIDEST_WORD = 24
 """A longer word of text, such as a path, may be broken over lines; a number never is."""
@@ -26,17 +26,18 @@ _UNBOUNDED = 10_000
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()) -> Group:
     """Create a titled table with escaped cells.
 
-    Where the terminal is too narrow, columns of numbers are left out, the last ones first, and named below the table.
+    Where the terminal is too narrow, columns of numbers are left out, those without any number and then the last ones
+    first, and named below the table.
 
     Args:
-        title: a line above the table.
+        title: a line above the table; none if empty.
         columns: the names of the columns, the more important numbers before the less important ones.
         rows: the cells.
         right: the columns of numbers: right-aligned, and never broken over lines.
     """
     cells = [[each if isinstance(each, Text) else Text(printable(str(each))) for each in row] for row in rows]
-    heading = Text(printable(title), style="bold")
-    return Group(heading, _Fitted(tuple(columns), cells, set(right))) if cells else Group(heading)
+    parts: list[RenderableType] = [Text(printable(title), style="bold")] if title else []
+    return Group(*parts, *([_Fitted(tuple(columns), cells, set(right))] if cells else []))
 
 
 class _Fitted:
@@ -51,12 +52,14 @@ class _Fitted:
         sizes = [self._sizes(console, options, index) for index in range(len(self._columns))]
         shown = list(range(len(self._columns)))
         spare = [index for index in shown[1:] if self._columns[index] in self._numbers]
-        left_out: list[str] = []
+        empty = [index for index in spare if all(row[index].plain == UNKNOWN for row in self._rows)]
+        while empty and _room(options, shown) < sum(sizes[index].maximum for index in shown):
+            shown.remove(empty[-1])
+            spare.remove(empty.pop())
         while spare and _room(options, shown) < sum(sizes[index].minimum for index in shown):
-            index = spare.pop()
-            shown.remove(index)
-            left_out.insert(0, self._columns[index])
+            shown.remove(spare.pop())
         yield self._made(shown, _widths([sizes[index] for index in shown], _room(options, shown)))
+        left_out = [name for index, name in enumerate(self._columns) if index not in shown]
         if left_out:
             yield Text(f"No room for {', '.join(left_out)}", style="dim")
 

@@ -109,7 +109,7 @@ def _models(workers: tuple[Shown, ...]) -> Group:
         for each in workers
         for name, figures in sorted(each.models.items(), key=lambda item: -item[1].get("device_share", 0))
     ]
-    return table("", columns, rows, right=columns[2:]) if rows else Group()
+    return table("Models" if rows else "", columns, rows, right=columns[2:])
 
 
 def _figures(model: dict[str, Any]) -> tuple[str, ...]:

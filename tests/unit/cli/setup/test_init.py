@@ -33,8 +33,9 @@ def test_it_writes_a_folder_that_works_as_it_is(tmp_path: Path, monkeypatch: pyt
 
 def test_the_folder_is_this_one_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Cli()("init")
+    said = Cli()("init").stdout
     assert written(tmp_path) == FILES
+    assert said.startswith("Written to this folder: legit.toml, celeryconfig/\nEdit them, then: celery ")
 
 
 def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:

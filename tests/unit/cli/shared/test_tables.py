@@ -11,10 +11,10 @@ COLUMNS = ("Worker", "State", "Items", "Waiting", "Padding")
 ROW = ("shopper-7@warehouse", "running well", "1,204.5/s", "12,345,678", "7%")
 
 
-def printed(width: int, columns: tuple[str, ...] = COLUMNS, row: tuple[str, ...] = ROW) -> str:
+def printed(width: int, columns: tuple[str, ...] = COLUMNS, row: tuple[str, ...] = ROW, title: str = "A title") -> str:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=False, markup=False, emoji=False, highlight=False, width=width)
-    console.print(table("A title", columns, [row], right=columns[2:]))
+    console.print(table(title, columns, [row], right=columns[2:]))
     return screen.getvalue()
 
 
@@ -50,3 +50,17 @@ def test_a_long_word_is_broken_rather_than_the_numbers_left_out() -> None:
     shown = printed(60, ("File", "Kind", "Size"), ("/var/lib/handoff/" + "x" * 90, "tensor", "1.5 kB"))
     assert "1.5 kB" in shown
     assert "No room" not in shown
+
+
+def test_a_column_without_any_number_gives_its_room_to_the_others() -> None:
+    columns = ("Model", "Limited by", "Memory", "Start", "Seen")
+    row = ("clip (image)", "speed", "-", "12.4 s", "3 s")
+    assert "Memory" in printed(60, columns, row)
+    shown = printed(52, columns, row)
+    assert "No room for Memory\n" in shown
+    assert all(each in shown for each in ("clip (image)", "Limited by", "12.4 s", "3 s"))
+
+
+def test_a_table_without_a_title_begins_with_the_table() -> None:
+    assert printed(80).startswith("A title\n")
+    assert printed(80, title="").startswith("┏")
