@@ -11,6 +11,7 @@ from tests.servers import Server, available_kinds, free_port
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 MASTERS = 3
 SLOTS = 16_384
-OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+PASSWORD = "of-the-cluster"
+OPTIONS = (
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"),
+    *("--requirepass", PASSWORD, "--masterauth", PASSWORD),
+)
 
 
 class Cluster:
@@ -30,10 +35,11 @@ class Cluster:
         for number in range(2 * MASTERS):
             bus = free_port()
             options = (*OPTIONS, "--cluster-port", str(bus))
-            self.servers.append(Server(available_kinds()[-1], directory / str(number), options=options))
+            server = Server(available_kinds()[-1], directory / str(number), options=options)
+            server.url = f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
+            self.servers.append(server)
             self._buses.append(bus)
-        # As in a settings file: some of the nodes.
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in self.servers[:MASTERS])
+        self.url = self.url_of(self.servers[:MASTERS])
 
     def __enter__(self) -> Self:
         try:
@@ -46,6 +52,11 @@ class Cluster:
     def __exit__(self, *exc_info: object) -> None:
         for server in self.servers:
             server.kill()
+
+    @staticmethod
+    def url_of(servers: Sequence[Server]) -> str:
+        """The cluster's address that names some of its nodes."""
+        return f"redis+cluster://:{PASSWORD}@" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
 
     def client(self) -> redis.Redis:
         """A client of the whole cluster that outlives a failover; replies are bytes."""
@@ -93,14 +104,15 @@ class Cluster:
     def move_key(self, key: str, to: Server) -> None:
         """Move one key of an open slot."""
         with self.master(key).client() as client:
-            client.execute_command("MIGRATE", "127.0.0.1", to.port, key, 0, 10_000)
+            client.execute_command("MIGRATE", "127.0.0.1", to.port, key, 0, 10_000, "AUTH", PASSWORD)
 
     def end_move(self, key: str, to: Server) -> None:
         """Move what is left in the slot, and close it on both sides."""
         at = self.master(key)
         with at.client(decode_responses=False) as client:
             while keys := client.execute_command("CLUSTER", "GETKEYSINSLOT", slot(key), 100):
-                client.execute_command("MIGRATE", "127.0.0.1", to.port, "", 0, 10_000, "KEYS", *keys)
+                to_there = ("127.0.0.1", to.port, "", 0, 10_000, "AUTH", PASSWORD)
+                client.execute_command("MIGRATE", *to_there, "KEYS", *keys)
         for server in (to, at):
             self.cluster(server, "SETSLOT", slot(key), "NODE", self._id(to))
         wait_for(

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from legit_embedding.redis_io.address import RedisAddress
 from tests.acceptance.conftest import NULL_MODELS
 from tests.clients import PREPARE_TEXT, Client
 from tests.unit.cli.invoking import Cli
@@ -69,7 +70,7 @@ def test_the_commands_serve_a_cluster(cluster, worker, producer, client, cli, tm
     client.xadd(TASKS, {"task_id": "two", "text": "two"})
     wait_for(lambda: Counter(answered(client)) == Counter(["one", "two"]), 20, "two answers")
     assert cli("health").stdout == "shopper is running\n"
-    assert cli.json("streams", "--json")["server"] == cluster.url
+    assert cli.json("streams", "--json")["server"] == RedisAddress.of(cluster.url).public
     assert cli.json("backlog", "--json")["items"] == 0
     wait_for(lambda: cli.json("top", "--once", "--json")["workers"][0]["embedded"] == 2, 20, "what the worker says")
 
@@ -110,3 +111,4 @@ def test_every_id_is_answered_once_when_a_master_is_killed(cluster, worker, prod
     assert producer.text("later", task_id="later").get(timeout=20)["status"] == "ok"
     assert worker.stop() == 0
     assert "Traceback" not in worker.log
+    assert "of-the-cluster" not in worker.log, "a password is in the log"

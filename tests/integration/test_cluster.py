@@ -78,7 +78,7 @@ def elsewhere(cluster: Cluster, key: str) -> str:
 
 def test_entries_in_and_vectors_out_on_a_node_that_the_address_need_not_name(redis_cluster: Cluster) -> None:
     strangers = [server for server in redis_cluster.servers if server is not redis_cluster.master(A.tasks)]
-    url = f"redis+cluster://127.0.0.1:{strangers[0].port}"
+    url = redis_cluster.url_of(strangers[:1])
     moved = redis_cluster.redirections("MOVED")
     with redis_cluster.client() as client, StreamWorker(A, url, "one"):
         names = add(client, map(str, range(COUNT)))
