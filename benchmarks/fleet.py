@@ -1,11 +1,12 @@
 """The throughput of 1, 2, 4 and more workers on one server, and what the server spends on an entry.
 
-The model's device is a pause: 200 items per second and worker, so that what is compared is the fleet and not the cores.
-The stream is filled at one blow; what is measured lies between a tenth and nine tenths of the entries. With the null
-model, which costs nothing, the cores of the workers are the limit; the server's own processor time per entry says
-where its limit would be. Round trips and bytes are those that the server counts.
+The model's device is a pause: 200 items per second and worker, or `--rate`, so that what is compared is the fleet and
+not the cores; how many of them were busy stands beside each figure. The stream is filled at one blow; what is measured
+lies between a tenth and nine tenths of the entries. With the null model, which costs nothing, the cores of the workers
+are the limit; the server's own processor time per entry says where its limit would be. Round trips and bytes are those
+that the server counts.
 
-    python -m benchmarks.fleet --plot docs/scaling.svg
+    python -m benchmarks.fleet --rate 100 --plot docs/scaling.svg
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import psutil
 from benchmarks.report import arguments, show
 from benchmarks.streams import FILL, RESULTS, TASKS
 from tests.clients import Client
-from tests.fleet.proof import ARGS, CONFIG, RATE
+from tests.fleet.proof import ARGS, BATCH, CONFIG, RATE
 from tests.servers import Server
 from tests.waiting import wait_for
 from tests.workers import Worker
@@ -49,6 +50,8 @@ class Drained:
     bytes_out: float
     task_bytes: float
     """Memory of a short text that waits in the stream."""
+    cores: float
+    """Cores of this machine that were busy, with whatever."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Moment:
     commands: int
     bytes_in: int
     bytes_out: int
+    busy_s: float
+    """Processor time of the whole machine."""
 
     @classmethod
     def now(cls, client: Client) -> Moment:
@@ -68,17 +73,19 @@ class Moment:
         info: dict[str, Any] = client.redis.info("all")
         cpu = info["used_cpu_user"] + info["used_cpu_sys"]
         counts = (info["total_commands_processed"], info["total_net_input_bytes"], info["total_net_output_bytes"])
-        return cls(time.monotonic(), client.redis.xlen(RESULTS), cpu, *counts)
+        times = psutil.cpu_times()
+        busy = sum(times) - times.idle - times.iowait
+        return cls(time.monotonic(), client.redis.xlen(RESULTS), cpu, *counts, busy)
 
 
-def measure(server: Server, workers: int) -> Drained:
-    """Let so many workers drain a full stream."""
+def measure(server: Server, workers: int, rate: float) -> Drained:
+    """Let so many workers, of so many items per second each, drain a full stream."""
     client = Client(server.url)
     client.redis.flushall()
-    count = int(ENTRIES_S * RATE * workers)
+    count = int(ENTRIES_S * rate * workers)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        fleet = [stack.enter_context(_worker(server, directory, number)) for number in range(workers)]
+        fleet = [stack.enter_context(_worker(server, directory, number, rate)) for number in range(workers)]
         for worker in fleet:
             worker.wait_ready(300)
         empty = int(client.redis.info("memory")["used_memory"])
@@ -99,24 +106,28 @@ def measure(server: Server, workers: int) -> Drained:
         (last.bytes_in - first.bytes_in) / entries,
         (last.bytes_out - first.bytes_out) / entries,
         task_bytes,
+        (last.busy_s - first.busy_s) / (last.at - first.at),
     )
 
 
-def _worker(server: Server, directory: Path, number: int) -> Worker:
+def _worker(server: Server, directory: Path, number: int, rate: float) -> Worker:
+    (null,) = CONFIG["models"].values()
+    slower = null | {"options": null["options"] | {"batch_s": BATCH / rate}}
+    config = CONFIG | {"models": {"null": slower}}
     name = f"worker-{number}"
     env = {"LEGIT_WORKER_ID": name, "OMP_NUM_THREADS": "1", "CELERY_WORKER_LOGLEVEL": "INFO"}
-    return Worker(server.url, directory / name, CONFIG, args=(*ARGS, "-n", f"{name}@fleet"), env=env)
+    return Worker(server.url, directory / name, config, args=(*ARGS, "-n", f"{name}@fleet"), env=env)
 
 
-def plot(found: Sequence[Drained]) -> str:
+def plot(found: Sequence[Drained], rate: float) -> str:
     """The curve as SVG, beside the ideal."""
     width, height, left, top = 640, 400, 70, 20
     most = max(each.workers for each in found)
-    high = RATE * most
+    high = rate * most
 
-    def at(workers: float, rate: float) -> str:
+    def at(workers: float, entries_per_s: float) -> str:
         x = left + workers / most * (width - left - 30)
-        return f"{x:.0f},{height - 50 - rate / high * (height - 50 - top):.0f}"
+        return f"{x:.0f},{height - 50 - entries_per_s / high * (height - 50 - top):.0f}"
 
     def text(point: str, words: str, anchor: str = "middle", below: int = 0) -> str:
         x, y = map(int, point.split(","))
@@ -125,7 +136,7 @@ def plot(found: Sequence[Drained]) -> str:
     places = [at(each.workers, each.entries_per_s).split(",") for each in found]
     marks = [f'<circle cx="{x}" cy="{y}" r="5" fill="#1565c0"/>' for x, y in places]
     labels = [text(at(each.workers, 0), str(each.workers), below=20) for each in found]
-    labels += [text(at(0, each.workers * RATE), f"{each.workers * RATE:,.0f}", "end", 4) for each in found]
+    labels += [text(at(0, each.workers * rate), f"{each.workers * rate:,.0f}", "end", 4) for each in found]
     line = " ".join(at(each.workers, each.entries_per_s) for each in found)
     return "\n".join(
         [
@@ -145,13 +156,14 @@ def plot(found: Sequence[Drained]) -> str:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--rate", type=float, default=RATE, help="items per second of one worker")
     parser.add_argument("--plot", type=Path, help="write the curve to this SVG file")
     parser.add_argument("--server", choices=("valkey", "redis"), default="valkey")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as directory, Server(options.server, Path(directory)) as server:
-        found = [measure(server, workers) for workers in options.workers]
+        found = [measure(server, workers, options.rate) for workers in options.workers]
     alone = found[0].entries_per_s / found[0].workers
     rows = [
         {
@@ -162,6 +174,7 @@ def main() -> None:
             "commands/entry": each.commands,
             "bytes in": each.bytes_in,
             "bytes out": each.bytes_out,
+            "busy cores": each.cores,
         }
         for each in found
     ]
@@ -172,9 +185,9 @@ def main() -> None:
         "cores": psutil.cpu_count(),
         "load average before": load,
     }
-    show(f"Workers at {RATE:.0f} items/s each on one {options.server}", rows, summary, options.json)
+    show(f"Workers at {options.rate:.0f} items/s each on one {options.server}", rows, summary, options.json)
     if options.plot is not None:
-        options.plot.write_text(plot(found))
+        options.plot.write_text(plot(found, options.rate))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from celery import Celery
 
 from legit_embedding.config import get_settings
 from legit_embedding.errors import ConfigError
-from legit_embedding.redis_io.celery_settings import celery_settings
+from legit_embedding.redis_io.celery_settings import celery_settings, need_no_cluster
 
 if TYPE_CHECKING:
     from celery.app.utils import Settings
@@ -73,6 +73,8 @@ def make_app() -> Celery:
         source.maps.insert(-1, defaults)  # above Celery's own; `add_defaults` would put them above the profile's too
 
     app.on_after_configure.connect(put_below_the_profile, weak=False)
+    if address.is_cluster:
+        need_no_cluster(app.conf)
     return app
 
 

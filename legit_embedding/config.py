@@ -11,12 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from legit_embedding.errors import ConfigError
 from legit_embedding.models.config import KINDS, Kind, ModelConfig, RemoteConfig, default_model
 from legit_embedding.redis_io.address import RedisAddress
+from legit_embedding.redis_io.slots import hash_tag, share_a_slot
 from legit_embedding.settings.file import config_file
 from legit_embedding.settings.given import Given
 from legit_embedding.settings.sections import (
@@ -72,7 +73,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     redis_url: str = "redis://localhost:6379/0"
-    """The Redis server of the streams; also Celery's broker and result backend unless Celery's settings name others."""
+    """The Redis server of the streams; also Celery's broker and result backend unless Celery's settings name others,
+    which they must where this is a cluster."""
     worker_id: str = ""
     """The worker's one identity; empty for its Celery node name."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -115,6 +117,26 @@ class Settings(BaseSettings):
     def _can_be_served(cls, url: str) -> str:
         RedisAddress.of(url)
         return url
+
+    @field_validator("streams")
+    @classmethod
+    def _in_one_slot(cls, streams: StreamConfig, info: ValidationInfo) -> StreamConfig:
+        """An answer is written and its task settled in one step, which a cluster allows in one hash slot only."""
+        url = info.data.get("redis_url")
+        if url is None or not RedisAddress.of(url).is_cluster:
+            return streams
+        if not hash_tag(streams.tasks):
+            message = f"in a cluster tasks needs a hash tag: {streams.tasks!r} could be {streams.tasks + ':{a}'!r}"
+            raise ValueError(message)
+        others = {"results": streams.results, "dead_letter": streams.dead_letter}
+        for name, stream in (others | {f"routes.{app}": each for app, each in streams.routes.items()}).items():
+            if not share_a_slot((streams.tasks, stream)):
+                message = (
+                    f"{name} {stream!r} and tasks {streams.tasks!r} are in different hash slots of the cluster: give "
+                    f"it the tag {hash_tag(streams.tasks)} too"
+                )
+                raise ValueError(message)
+        return streams
 
     @field_validator("models", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from tests.clusters import Cluster
 from tests.servers import Server, ServerKind, Servers, available_kinds
 
 if TYPE_CHECKING:
@@ -46,6 +47,20 @@ def any_redis_url(redis_server: Server, servers: Servers) -> str:
 def redis_url(servers: Servers) -> str:
     """An empty database on Valkey."""
     return servers.flushed("valkey")
+
+
+@pytest.fixture(scope="session")
+def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The session's cluster; take `redis_cluster`."""
+    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster(session_cluster: Cluster) -> Cluster:
+    """A cluster of three masters with a replica each, empty and well."""
+    session_cluster.flush()
+    return session_cluster
 
 
 @pytest.fixture

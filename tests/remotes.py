@@ -32,6 +32,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     fields: Mapping[str, Any]
+    body: bytes = b""
 
     @property
     def items(self) -> list[str]:
@@ -58,6 +59,8 @@ class Reply:
     """What the answer waits for."""
     drip_s: float = 0.0
     """The pause after each byte."""
+    delay_s: float = 0.0
+    """The pause before the answer."""
 
 
 def vector(item: str) -> NDArray[np.float32]:
@@ -170,17 +173,21 @@ class Remote:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers["content-length"]))
-        request = Request(head[0].split()[1], headers, json.loads(body))
+        request = Request(head[0].split()[1], headers, json.loads(body), body)
         self.requests.append(request)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            reply = self.misbehave(request) or as_json(answer(self.backend, request))
+            reply = await self._reply(request)
+            await asyncio.sleep(reply.delay_s)
             while reply.gate is not None and not reply.gate.is_set():
                 await asyncio.sleep(0.01)
         finally:
             self._at_once -= 1
         return await self._send(reply, writer)
+
+    async def _reply(self, request: Request) -> Reply:
+        return self.misbehave(request) or as_json(answer(self.backend, request))
 
     @staticmethod
     async def _send(reply: Reply, writer: asyncio.StreamWriter) -> bool:

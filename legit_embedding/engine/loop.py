@@ -174,13 +174,17 @@ class Loop:
             return
         queue = self._queues[self.scheduler.next(ready)]
         spare = self.device_queue.spare(now)
-        if spare > 0 and (now < self._attended_until or not queue.has_full_batch()):
+        if spare > 0 and (self._is_attended(now) or not queue.has_full_batch()):
             self._sleep(min(TURN_S, spare))
         else:
             self._launch(queue, now)
 
+    def _is_attended(self, now: float) -> bool:
+        """Return True while interactive items come, so that no batch may hold the next one up for long."""
+        return now < self._attended_until
+
     def _launch(self, queue: ModelQueue, now: float) -> None:
-        batch = queue.next_batch(now)
+        batch = queue.next_batch(now, attended=self._is_attended(now))
         if batch is None or not self._in_flight.take(batch):
             return
         if any(delivery.interactive for delivery in batch.deliveries):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -95,13 +96,21 @@ class ModelQueue:
         limits = self.limits
         return len(self.accumulator) >= limits.items or self.accumulator.cost >= limits.cost
 
-    def next_batch(self, now: float) -> Batch | None:
-        """Take the next batch, retries first; None if nothing is left once cancelled and expired items are answered."""
+    def next_batch(self, now: float, *, attended: bool = False) -> Batch | None:
+        """Take the next batch, retries first; None if nothing is left once cancelled and expired items are answered.
+
+        Args:
+            now: the current time, by `time.monotonic`.
+            attended: keep it as short as the model's speed allows, because interactive items may come meanwhile.
+        """
         if self._retries and self._retries[0][0] <= now:
             return heapq.heappop(self._retries)[2]
         if not len(self.accumulator):
             return None
-        pack = self.accumulator.pack(self.limits, time.time())
+        limits = self.limits
+        if attended:
+            limits = replace(limits, cost=min(limits.cost, self.plan.target(self._pace, attended=True)))
+        pack = self.accumulator.pack(limits, time.time())
         self._outcomes.refuse(pack.refused)
         return Batch(self.name, self.kind, pack.deliveries) if pack.deliveries else None
 

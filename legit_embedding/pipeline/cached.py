@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from legit_embedding.encoding import Encoded, decode_embedding
 from legit_embedding.errors import in_one_line
 from legit_embedding.redis_io.client import make_client
+from legit_embedding.redis_io.slots import beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,15 +45,21 @@ class Cached:
     Args:
         inner: embeds what is not found.
         address: the server that keeps the vectors.
+        beside_key: the task stream: the vectors are in its cluster slot, if it has a hash tag.
         on_fatal: called with the cause if the thread ends by itself.
     """
 
     def __init__(
-        self, inner: Processor, address: RedisAddress, on_fatal: Callable[[BaseException], None] | None
+        self,
+        inner: Processor,
+        address: RedisAddress,
+        beside_key: str,
+        on_fatal: Callable[[BaseException], None] | None,
     ) -> None:
         self._inner = inner
         self._on_fatal = on_fatal
         self._client = make_client(address, TIMEOUT_S)
+        self._prefix = beside(PREFIX, beside_key)
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
         self._resume_at = 0.0
         self._looked_up: Counter[tuple[str, bool]] = Counter()
@@ -122,7 +129,7 @@ class Cached:
     def _look_up(self, jobs: Sequence[Job]) -> Sequence[Any]:
         try:
             for job in jobs:
-                job.cache_key = _key(job)
+                job.cache_key = _key(job, self._prefix)
             if time.monotonic() < self._resume_at:
                 return [None] * len(jobs)
             with self._client.pipeline(transaction=False) as pipe:
@@ -143,13 +150,13 @@ class Cached:
             job.remembered(*known)
 
 
-def _key(job: Job) -> str:
+def _key(job: Job, prefix: str = PREFIX) -> str:
     """The key of an item's vector: all that determines the fields that are kept."""
     tower = job.tower
     told = (*sorted(tower.identity().items()), tower.config.model_dump_json(include=_OF_VECTORS))
     digest = blake2b(repr((told, job.dimensions, job.encoding)).encode(), digest_size=16)
     digest.update(job.content)
-    return PREFIX + digest.hexdigest()
+    return prefix + digest.hexdigest()
 
 
 def _read(job: Job, found: Any) -> tuple[int, Encoded] | None:  # noqa: ANN401 - a reply of Redis

@@ -50,7 +50,7 @@ def make_processor(
         most = settings.engine.max_in_flight
         made = Routed(made, RemoteProcessor(remotes, settings.remote, most, on_room=on_room, on_fatal=on_fatal))
     keeps_vectors = redis and handoffs is None and any(model.cache_s for model in settings.models.values())
-    return Cached(made, settings.redis, on_fatal) if keeps_vectors else made
+    return Cached(made, settings.redis, settings.streams.tasks, on_fatal) if keeps_vectors else made
 
 
 def _local(

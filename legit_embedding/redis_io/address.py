@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
-SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "sentinel": "sentinel"}
+CLUSTER = "+cluster"
+"""The end of the schemes of a Redis Cluster."""
+SCHEMES = {name: name for name in ("redis", "rediss", "unix", "sentinel", f"redis{CLUSTER}", f"rediss{CLUSTER}")} | {
+    "redis+socket": "unix"
+}
 """The accepted schemes, including Celery's own for a socket, and the kind of address each denotes."""
 
 NO_ADDRESS = (
-    "not an address like redis://user:password@host:6379/0, rediss://, unix:///path or sentinel:// "
+    "not an address like redis://user:password@host:6379/0, rediss://, unix:///path, sentinel:// or redis+cluster:// "
     "(in a password write / ? # @ as %2F %3F %23 %40)"
 )
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]*))(?::(?P<port>\d{1,5}))?", re.ASCII)
@@ -28,13 +32,14 @@ Host = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """One Redis server, or the master that a set of Sentinels reports.
+    """One Redis server, the master that a set of Sentinels reports, or a Redis Cluster.
 
     Neither `public` nor the representation contains secrets.
     """
 
     hosts: tuple[Host, ...] = ()
-    """The server, or the Sentinels; empty for a socket."""
+    """The server, the Sentinels, or some nodes of the cluster; empty for a socket."""
+    is_cluster: bool = False
     path: str = ""
     """The path of the socket."""
     service: str = ""
@@ -68,7 +73,8 @@ class RedisAddress:
         hosts = ",".join(map(_shown, self.hosts))
         if self.service:
             return f"sentinel://{hosts}/{self.db}?service={self.service}"
-        return f"{'redis' if self.tls is None else 'rediss'}://{hosts}/{self.db}"
+        scheme = "redis" if self.tls is None else "rediss"
+        return f"{scheme}{CLUSTER}://{hosts}" if self.is_cluster else f"{scheme}://{hosts}/{self.db}"
 
 
 @cache
@@ -102,14 +108,19 @@ def _read_one(url: str) -> RedisAddress:
     _check_options(kind, options)
     userinfo, _, hosts = parts.netloc.rpartition("@")
     username, _, password = userinfo.partition(":")
+    db = _database(parts.path if kind != "unix" else "", options.db)
+    is_cluster = kind.endswith(CLUSTER)
+    if is_cluster and db:
+        raise ValueError("a cluster has no database but 0")
     return RedisAddress(
         hosts=() if kind == "unix" else _hosts(kind, hosts),
+        is_cluster=is_cluster,
         path=_path(parts, hosts) if kind == "unix" else "",
         service=options.service,
-        db=_database(parts.path if kind != "unix" else "", options.db),
+        db=db,
         username=options.username or unquote(username) or None,
         password=options.password or unquote(password) or None,
-        tls=options.tls if kind == "rediss" or options.tls else None,
+        tls=options.tls if kind.startswith("rediss") or options.tls else None,
         connection=options.connection,
         sentinel_username=options.sentinel_username or None,
         sentinel_password=options.sentinel_password or None,
@@ -118,7 +129,7 @@ def _read_one(url: str) -> RedisAddress:
 
 
 def _check_options(kind: str, options: Options) -> None:
-    if options.tls and kind not in {"rediss", "sentinel"}:
+    if options.tls and not kind.startswith(("rediss", "sentinel")):
         message = f"{next(iter(options.tls))} needs a rediss:// address"
         raise ValueError(message)
     if kind == "sentinel" and not options.service:
@@ -130,7 +141,7 @@ def _check_options(kind: str, options: Options) -> None:
 
 def _hosts(kind: str, text: str) -> tuple[Host, ...]:
     default = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
-    hosts = text.split(",") if kind == "sentinel" else [text]
+    hosts = text.split(",") if kind == "sentinel" or kind.endswith(CLUSTER) else [text]
     if len(hosts) > 1 and not all(each.strip() for each in hosts):
         raise ValueError("an empty host stands between the commas")
     return tuple(_host(each, default) for each in hosts)

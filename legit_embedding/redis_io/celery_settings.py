@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from legit_embedding.errors import ConfigError
 from legit_embedding.redis_io.client import CONNECT_TIMEOUT_S, sentinel_options
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def celery_settings(address: RedisAddress, theirs: Settings) -> dict[str, Any]:
         theirs: the operator's settings, from the profile and the environment.
     """
     settings: dict[str, Any] = {}
+    if address.is_cluster:
+        return settings
     if not theirs.broker_url:
         options = _broker_options(address) | (theirs.get("broker_transport_options") or {})
         settings |= {"broker_url": _broker_url(address), "broker_transport_options": options}
@@ -37,6 +40,24 @@ def celery_settings(address: RedisAddress, theirs: Settings) -> dict[str, Any]:
         settings |= {"result_backend": _result_url(address), **_result_settings(address)}
         settings["result_backend_transport_options"] = options
     return settings
+
+
+def need_no_cluster(theirs: Settings) -> None:
+    """Check that Celery has a broker and a result backend of its own, since it can use no cluster.
+
+    Args:
+        theirs: the operator's settings, from the profile and the environment.
+
+    Raises:
+        ConfigError: one of the two is missing; the message names the setting.
+    """
+    for name, url in {"broker_url": theirs.broker_url, "result_backend": theirs.result_backend}.items():
+        if not url:
+            message = (
+                f"redis_url is a Redis Cluster, which Celery cannot use: set Celery's {name} too, in the profile or as "
+                f"CELERY_{name.upper()}"
+            )
+            raise ConfigError(message)
 
 
 def _broker_url(address: RedisAddress) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from threading import RLock
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from redis import asyncio as redis_asyncio
@@ -10,11 +12,14 @@ from redis import sentinel
 from redis.asyncio import sentinel as async_sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, ClusterPipeline
 from redis.connection import UnixDomainSocketConnection
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, RedisClusterException
 from redis.retry import Retry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from legit_embedding.redis_io.address import RedisAddress
 
 CONNECT_TIMEOUT_S = 5.0
@@ -30,7 +35,8 @@ def make_client(
     """Make a client that has not connected yet; its replies are bytes.
 
     Args:
-        address: the server; with Sentinels, the master is looked up again after a failover.
+        address: the server; with Sentinels, the master is looked up again after a failover. In a cluster each command
+            goes to the node of its key, and a pipeline's commands to several.
         timeout_s: how long the server may take to answer, in seconds; the address's own ``socket_timeout`` wins.
         least_timeout_s: a lower bound on the timeout, for a client that blocks, in seconds.
         retries: how often a failed command is sent again. Repeating an XADD would add a second task.
@@ -39,6 +45,8 @@ def make_client(
     options["socket_timeout"] = max(options["socket_timeout"], least_timeout_s)
     if address.service:
         return _master(address, options)
+    if address.is_cluster:
+        return cast("redis.Redis", _cluster(address, options))
     return redis.Redis.from_pool(redis.ConnectionPool(connection_class=_connection_class(address), **options))
 
 
@@ -46,7 +54,7 @@ def make_async_pool(address: RedisAddress, timeout_s: float) -> redis_asyncio.Co
     """Make a connection pool for one event loop; it is not connected yet, and sends no command twice.
 
     Args:
-        address: as for `make_client`.
+        address: as for `make_client`; of a cluster, the first node.
         timeout_s: as for `make_client`.
     """
     options = _options(address, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
@@ -126,6 +134,72 @@ def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
     is_tls = address.tls is not None
     pool = _SentinelPool(address.service, manager, ssl=is_tls, **options)  # type: ignore[no-untyped-call]
     return redis.Redis.from_pool(pool)
+
+
+def _cluster(address: RedisAddress, options: dict[str, Any]) -> redis.RedisCluster:
+    # What is known of one node and not of the others: the cluster's client connects to each that it learns of.
+    for name in ("host", "port", "db"):
+        del options[name]
+    nodes = [ClusterNode(host, port) for host, port in address.hosts]
+    # The nodes of the address are asked too when those that were found are gone, as after a restart on other machines.
+    return _ClusterClient(startup_nodes=nodes, ssl=address.tls is not None, dynamic_startup_nodes=False, **options)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Make a redis-py error of those that its cluster client has beside them."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise redis.ConnectionError(*error.args) from error
+
+
+class _ClusterPipeline(ClusterPipeline):
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _reached():
+            return super().execute(raise_on_error)
+
+
+class _ClusterClient(redis.RedisCluster):
+    """redis-py's client, made without connecting; a cluster that cannot be reached is a `ConnectionError`."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's own, here and below
+        self._options = options
+        self._connected = False
+        self._connecting = RLock()  # which lets a connecting client ask the server for its commands
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if name.startswith("_"):
+            raise AttributeError(name)
+        with _reached():
+            self._connect()
+        return object.__getattribute__(self, name)
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with _reached():
+            self._connect()
+            return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool | None = None, shard_hint: Any = None) -> ClusterPipeline:  # noqa: ANN401
+        with _reached():
+            self._connect()
+            pipeline: ClusterPipeline = super().pipeline(transaction, shard_hint)  # type: ignore[no-untyped-call]
+        pipeline.__class__ = _ClusterPipeline
+        return pipeline
+
+    def close(self) -> None:
+        if self._connected:
+            super().close()
+
+    def _connect(self) -> None:
+        with self._connecting:
+            if not self._connected:
+                self._connected = True
+                try:
+                    super().__init__(**self._options)
+                except BaseException:
+                    self._connected = False
+                    raise
 
 
 class _SentinelPool(sentinel.SentinelConnectionPool):

@@ -60,6 +60,9 @@ class Packed:
 class Connection:
     """One connection. An abandoned call drops it, so that no reply is matched to another call."""
 
+    left = False
+    """True once another server is responsible for what this connection was held for."""
+
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
 

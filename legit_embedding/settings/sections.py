@@ -159,7 +159,8 @@ class HttpConfig(_Section):
     timeout_s: PositiveFloat = 60.0
     """The longest that a request may take, in seconds, from its headers to its vectors."""
     max_connections: PositiveInt = 4096
-    """The most connections that may be open; beyond that the answer is 503. The limit on open files counts too."""
+    """The most connections that may be open; beyond that the one that has waited longest for its client is closed, and
+    if all are being served the answer is 503. The limit on open files counts too."""
     cors_origins: tuple[str, ...] = ()
     """The origins whose pages may send requests from a browser; empty for none."""
 

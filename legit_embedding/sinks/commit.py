@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from legit_embedding.redis_io.connection import Packed, Script
+from legit_embedding.redis_io.slots import beside, share_a_slot
 from legit_embedding.wire.result import VECTOR_FIELDS, Embedded
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from legit_embedding.wire.result import Origin
 
 DEDUPE_PREFIX = "embedding:written:"
-"""Prefix of the keys that record a Celery task's result for ``dedupe_s``: prefix and task id map to the entry id."""
+"""Prefix of the keys that record a Celery task's result for ``dedupe_s``: prefix, the hash tag of the task stream if it
+has one, and the task id map to the entry id."""
 
 SCRIPT = Script(files(__package__).joinpath("commit.lua").read_text(encoding="utf-8"))
 
@@ -31,6 +33,7 @@ class Batch:
     def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
         self.answers = answers
         self._places: dict[str, int] = {config.tasks: 1}
+        self._records = beside(DEDUPE_PREFIX, config.tasks)
         head = (config.group, config.trim_maxlen, int(config.delete_on_ack), config.dedupe_s)
         self._count = 0
         chunks = [self._pack(answer, worker) for answer in answers]
@@ -65,7 +68,7 @@ class Batch:
         if origin.kind == "stream":
             return "s", origin.id
         if origin.kind == "celery":
-            return "c", str(self._place(DEDUPE_PREFIX + origin.id))
+            return "c", str(self._place(self._records + origin.id))
         return "l", ""
 
     def _cached(self, answer: Answer) -> str:
@@ -78,6 +81,22 @@ class Batch:
 
     def _place(self, key: str) -> int:
         return self._places.setdefault(key, len(self._places) + 1)
+
+
+def fits_the_step(answer: Answer, config: StreamConfig) -> bool:
+    """True if the script's keys for this answer are in one slot of a cluster."""
+    origin, outcome = answer.result.origin, answer.result.outcome
+    keys = [config.tasks, answer.stream]
+    if origin.kind == "celery":
+        keys.append(record_key(origin.id, config))
+    if isinstance(outcome, Embedded) and outcome.cache_key:
+        keys.append(outcome.cache_key)
+    return share_a_slot(map(wire, keys))
+
+
+def record_key(celery_id: str, config: StreamConfig) -> str:
+    """The key that records the result of a Celery task, in the slot of the task stream if that has a hash tag."""
+    return beside(DEDUPE_PREFIX, config.tasks) + celery_id
 
 
 class _Names(dict[str, str]):

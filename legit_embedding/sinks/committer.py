@@ -27,7 +27,7 @@ from legit_embedding.errors import TaskError, in_one_line
 from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
 from legit_embedding.sinks import non_atomic as separate
-from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, Batch, parse
+from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, Batch, fits_the_step, parse
 from legit_embedding.sinks.routing import Router
 from legit_embedding.wire.result import Written
 
@@ -137,19 +137,31 @@ class Committer:
         return True
 
     async def _replies(self, link: Link, answers: Sequence[Answer]) -> list[bytes]:
-        """The script's reply to each answer, after as many attempts as necessary."""
+        """The script's reply to each answer: where a cluster tears its keys apart, of the separate steps."""
+        if not self._split:
+            return await self._attempts(link, answers, atomic=True)
+        fits = [fits_the_step(answer, self._config) for answer in answers]
+        replies = [b""] * len(answers)
+        for atomic in set(fits):
+            places = [place for place, fit in enumerate(fits) if fit == atomic]
+            found = await self._attempts(link, [answers[place] for place in places], atomic=atomic)
+            for place, reply in zip(places, found, strict=True):
+                replies[place] = reply
+        return replies
+
+    async def _attempts(self, link: Link, answers: Sequence[Answer], *, atomic: bool) -> list[bytes]:
+        """Commit as many times as necessary."""
         attempt = 0
         batch: Batch | None = None
         while True:
             try:
-                if self._split:
-                    replies = await separate.commit(link, answers, self._config, self._worker)
-                else:
+                if atomic:
                     batch = batch or Batch(answers, self._config, self._worker)
                     replies = await batch.commit(link)
+                else:
+                    replies = await separate.commit(link, answers, self._config, self._worker)
             except ClusterCrossSlotError:
-                self._split = True
-                logger.warning("task and result streams are in different cluster slots: answers are at least once")
+                return await self._torn_apart(link, answers)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and shows in the health
                 attempt += 1
                 if _blames_the_batch(error) or await self._is_too_large(link, answers, attempt):
@@ -160,6 +172,19 @@ class Committer:
                     self._outage.over()
                     self._retries.set()
                 return replies
+
+    async def _torn_apart(self, link: Link, answers: Sequence[Answer]) -> list[bytes]:
+        """Commit a batch whose keys are in different slots, and know better from now on."""
+        if self._split:  # by our reckoning they are in one slot, but not by that of the server, or of a proxy
+            return await self._attempts(link, answers, atomic=False)
+        self._split = True
+        torn = next((answer.stream for answer in answers if not fits_the_step(answer, self._config)), "")
+        logger.warning(
+            "answers to %r have keys in another cluster slot than the task stream %r: these and others like them are "
+            "written at least once",
+            *(torn, self._config.tasks),
+        )
+        return await self._replies(link, answers)
 
     async def _is_too_large(self, link: Link, answers: Sequence[Answer], attempt: int) -> bool:
         """True if the server is reachable but drops the connection whenever it receives this batch."""

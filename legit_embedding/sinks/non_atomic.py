@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from legit_embedding.redis_io.connection import explain
-from legit_embedding.sinks.commit import ALREADY, DEDUPE_PREFIX, REFUSED, WRITTEN, wire
+from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, record_key, wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def _question(origin: Origin, config: StreamConfig) -> list[Argument]:
     if origin.kind == "stream":
         return ["XPENDING", config.tasks, config.group, origin.id, origin.id, 1]
     if origin.kind == "celery":
-        return ["GET", wire(DEDUPE_PREFIX + origin.id)]
+        return ["GET", wire(record_key(origin.id, config))]
     return ["PING"]
 
 
@@ -70,7 +70,7 @@ def _written(reply: bytes | ResponseError) -> bytes:
 
 def _settlements(origin: Origin, entry_id: bytes, config: StreamConfig) -> list[list[Argument]]:
     if origin.kind == "celery":
-        return [["SET", wire(DEDUPE_PREFIX + origin.id), entry_id, "EX", config.dedupe_s]]
+        return [["SET", wire(record_key(origin.id, config)), entry_id, "EX", config.dedupe_s]]
     if origin.kind == "stream":
         deletion: list[list[Argument]] = [["XDEL", config.tasks, origin.id]] if config.delete_on_ack else []
         return [["XACK", config.tasks, config.group, origin.id], *deletion]

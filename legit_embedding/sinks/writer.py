@@ -11,7 +11,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.redis_io.address import RedisAddress
-from legit_embedding.redis_io.connection import Backoff, Link
+from legit_embedding.redis_io.cluster import make_link
+from legit_embedding.redis_io.connection import Backoff
 from legit_embedding.redis_io.health import Health
 from legit_embedding.redis_io.tasks import end, run_until
 from legit_embedding.sinks.answer import Answer, Recipient
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from legit_embedding.config import StreamConfig
+    from legit_embedding.redis_io.connection import Link
     from legit_embedding.sinks.stats import WriterStats
     from legit_embedding.wire.result import Result
 
@@ -65,6 +67,7 @@ class StreamWriter:
         backoff: Backoff | None = None,
     ) -> None:
         self._address = RedisAddress.of(url)
+        self._home = config.tasks
         self._on_room = on_room
         self._limits = limits or Limits()
         self._timeout_s = timeout_s
@@ -152,7 +155,7 @@ class StreamWriter:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._turns.set()
-        link = Link(self._address, self._timeout_s)
+        link = make_link(self._address, self._timeout_s, self._home)
         flights: set[asyncio.Task[Any]] = set()
         try:
             running = (self._send(link, flights), self._room.watch(link))

@@ -83,9 +83,8 @@ class Glance:
 def glance(client: redis.Redis, config: StreamConfig, results: Sequence[str]) -> Glance:
     """Take a snapshot of every stream in one round trip."""
     with client.pipeline(transaction=False) as pipeline:
-        pipeline.eval(SCRIPT, 1, config.tasks, config.group)
-        for stream in (config.dead_letter, *results):
-            pipeline.eval(SCRIPT, 1, stream, "")
+        for stream, group in ((config.tasks, config.group), *((each, "") for each in (config.dead_letter, *results))):
+            pipeline.execute_command("EVAL", SCRIPT, 1, stream, group)  # a cluster's pipeline has no `eval`
         replies = [json.loads(reply.decode("utf-8", "replace")) for reply in pipeline.execute()]
     tasks, dead_letter, *others = replies
     return Glance(

@@ -74,7 +74,8 @@ class Publisher:
             RedisError: the server is unavailable.
         """
         with self._client.pipeline(transaction=False) as batch:
-            batch.delete(keys.worker(self._identity), *(keys.legacy(role, self._identity) for role in keys.ROLES))
+            for key in (keys.worker(self._identity), *(keys.legacy(role, self._identity) for role in keys.ROLES)):
+                batch.delete(key)  # one by one: in a cluster they are on different nodes
             batch.zrem(keys.WORKERS, self._identity)
             batch.execute()
 

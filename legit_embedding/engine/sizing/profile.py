@@ -96,25 +96,26 @@ class Plan:
     start_s: Mapping[str, float] = field(default_factory=dict)
     """Startup time in seconds by phase."""
 
-    def target(self, pace: float = 1.0) -> int:
+    def target(self, pace: float = 1.0, *, attended: bool = False) -> int:
         """Return the cost of a full batch: a larger one would not be faster, or would take too long, or would not fit.
 
         At twice the knee, fixed costs are below 2% of a batch's time. Where launches are slow, the target is higher.
 
         Args:
             pace: the ratio of observed to measured batch time.
+            attended: stop at the knee, because somebody may wait for this batch's end.
         """
-        return max(1, min(self._limits(pace).values()))
+        return max(1, min(self._limits(pace, attended=attended).values()))
 
     def limited_by(self) -> str:
         """Return the reason why a full batch is not larger: memory, speed or time."""
         limits = self._limits(1.0)
         return min(limits, key=lambda name: limits[name])
 
-    def _limits(self, pace: float) -> dict[str, int]:
+    def _limits(self, pace: float, *, attended: bool = False) -> dict[str, int]:
         limits = {"memory": self.largest, "time": self.seconds.reach(self.seconds.base + BATCH_S / pace)}
         if self.knee is not None:
-            limits["speed"] = max(_PAST_KNEE * self.knee, self._ahead_from(pace))
+            limits["speed"] = max((1 if attended else _PAST_KNEE) * self.knee, self._ahead_from(pace))
         return limits
 
     def in_flight(self) -> int:

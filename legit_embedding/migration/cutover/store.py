@@ -55,7 +55,7 @@ class PlanStore:
             RedisError: the server is away.
             ValueError: what the key holds is no plan.
         """
-        with self._client.pipeline() as pipe:
+        with self._client.pipeline(transaction=True) as pipe:
             while True:
                 pipe.watch(KEY)
                 text = cast("bytes | None", pipe.get(KEY))

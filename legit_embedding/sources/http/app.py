@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from legit_embedding.config import Settings
     from legit_embedding.pipeline.pipeline import Pipeline
     from legit_embedding.sources.http.broadcast import Broadcast
     from legit_embedding.sources.http.door import Door
@@ -66,11 +67,11 @@ def make_app(
     routes: list[BaseRoute] = [Route("/health", health), Route("/live", live), Route("/metrics", metrics)]
     routes += site.routes(door, broadcast)
     if door.is_open:
-        routes += [*door.routes(), *_described()]
+        routes += [*door.routes(), *_described(pipeline.settings, asks_for_token=door.asks_for_token)]
     cors = Middleware(
         CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["GET", "POST"], allow_headers=["*"]
     )
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Counted, traffic=traffic), *([cors] if config.cors_origins else [])],
         exception_handlers={
@@ -79,11 +80,13 @@ def make_app(
             Exception: answer_crash,
         },
     )
+    app.router.redirect_slashes = False  # to a path that has no route all clients get the same answer
+    return app
 
 
-def _described() -> list[BaseRoute]:
+def _described(settings: Settings, *, asks_for_token: bool) -> list[BaseRoute]:
     """The OpenAPI document and its page."""
-    described = openapi.document()
+    described = openapi.document(settings, asks_for_token=asks_for_token)
     page = openapi.page(described)
     return [
         Route("/openapi.json", lambda _: JSONResponse(described)),

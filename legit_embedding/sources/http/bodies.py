@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
 from legit_embedding.errors import plain
 from legit_embedding.models.config import Kind  # noqa: TC001 - a dataclass field
@@ -31,6 +42,22 @@ class Item:
     """Its content, as fields of a task object, or as ``token_ids``."""
     length: int = 0
     """Of a text, in characters or token ids."""
+
+
+def _whole(value: float) -> int:
+    if not value.is_integer():
+        raise PydanticCustomError("token_id", "expected an integer")
+    return int(value)
+
+
+_IDS: dict[str, Any] = {"ge": 0, "lt": 2**31}
+TokenId = Annotated[
+    Annotated[StrictInt, Field(**_IDS)] | Annotated[StrictFloat, Field(**_IDS), AfterValidator(_whole)],
+    Field(union_mode="left_to_right"),
+    WithJsonSchema({"type": "integer", "minimum": _IDS["ge"], "exclusiveMaximum": _IDS["lt"]}),
+]
+"""No tokenizer has ids beyond 32 bits; the model's own bound is checked when the item is prepared. To JSON Schema 5.0
+is an integer too."""
 
 
 class _Body(BaseModel):
@@ -58,7 +85,9 @@ class EmbedBody(_Body):
         return texts + [Item(f"images[{n}]", "image", _image(f"images[{n}]", url)) for n, url in enumerate(self.images)]
 
 
-class _ImageUrl(BaseModel):
+class ImageUrl(BaseModel):
+    """Where the image of a part is."""
+
     url: Text
 
 
@@ -67,7 +96,7 @@ class Part(BaseModel):
 
     type: Literal["text", "image_url"]
     text: Text | None = None
-    image_url: _ImageUrl | None = None
+    image_url: ImageUrl | None = None
 
 
 class Message(BaseModel):
@@ -80,7 +109,7 @@ class Message(BaseModel):
 class EmbeddingsBody(_Body):
     """The body of ``POST /v1/embeddings``."""
 
-    input: Text | list[Text] | list[StrictInt] | list[list[StrictInt]] | None = Field(
+    input: Text | list[Text] | list[TokenId] | list[list[TokenId]] | None = Field(
         None, description="One or more texts, or token ids of the model; with modality image one or more images."
     )
     messages: list[Message] | None = Field(None, description="Instead of input: one image, or one text.")
@@ -93,8 +122,10 @@ class EmbeddingsBody(_Body):
             raise _invalid("input", "expected either input or messages")
         if self.messages is not None:
             return [_of_messages(self.messages)]
+        if self.modality == "image" and self.prompt_name is not None:
+            raise _invalid("prompt_name", "a prompt is for a text, not for an image")
         if isinstance(self.input, str) or (self.input and isinstance(self.input[0], int)):
-            return [self._item("input", self.input)]
+            return [self._item("input", cast("str | list[int]", self.input))]
         inputs = cast("list[str | list[int]]", self.input)
         return [self._item(f"input[{n}]", each) for n, each in enumerate(inputs)]
 
@@ -149,8 +180,9 @@ def _of_messages(messages: list[Message]) -> Item:
                 parts.append(("image", part.image_url.url))
             else:
                 raise _invalid("messages", f"a part of type {part.type} has no {part.type}")
-    if len(parts) != 1:
-        raise _invalid("messages", f"expected one text or one image, got {len(parts)} parts")
+    if len(messages) != 1 or len(parts) != 1:
+        got = f"{len(messages)} messages with {len(parts)} parts"
+        raise _invalid("messages", f"expected one message with one text or one image, got {got}")
     kind, content = parts[0]
     return _text("messages", content) if kind == "text" else Item("messages", kind, _image("messages", content))
 

@@ -23,7 +23,7 @@ from legit_embedding.sources.http.holding import Allowance, Hold
 from legit_embedding.sources.http.problems import HttpError, too_large, unavailable
 from legit_embedding.sources.http.reading import read_body, until_gone
 from legit_embedding.wire.result import Timings
-from legit_embedding.wire.task import Priority
+from legit_embedding.wire.task import LATEST_DEADLINE, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -228,7 +228,9 @@ class Door:
             common["prompt_name"] = body.prompt_name
         deadline = request.headers.get(DEADLINE_HEADER)
         if deadline is not None:
-            if not (deadline.isascii() and deadline.isdecimal()):
+            # Python reads no number of thousands of digits.
+            is_time = deadline.isascii() and deadline.isdecimal() and len(deadline) <= len(str(LATEST_DEADLINE))
+            if not is_time or int(deadline) > LATEST_DEADLINE:
                 detail = f"{DEADLINE_HEADER}: expected Unix time in milliseconds"
                 raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_task", detail, DEADLINE_HEADER)
             common["deadline"] = int(deadline)

@@ -6,17 +6,20 @@ import base64
 import hashlib
 import json
 from html import escape
-from typing import Any, get_args
-
-from pydantic.json_schema import models_json_schema
+from typing import TYPE_CHECKING, Any, get_args
 
 from legit_embedding import __version__
-from legit_embedding.sources.http.bodies import EmbedBody, EmbeddingsBody
+from legit_embedding.models.config import KINDS
 from legit_embedding.sources.http.door import DEADLINE_HEADER, PRIORITY_HEADER
-from legit_embedding.wire.task import Priority
+from legit_embedding.sources.http.schemas import REF, of_bodies, shape
+from legit_embedding.telemetry.health import State
+from legit_embedding.wire.task import LATEST_DEADLINE, Priority
 
-_REF = "#/components/schemas/{model}"
+if TYPE_CHECKING:
+    from legit_embedding.config import Settings
+
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
+_TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 _ERRORS = {
     "400": "The body is not JSON.",
     "401": "A bearer token is needed.",
@@ -30,44 +33,34 @@ _ERRORS = {
 }
 
 
-def document() -> dict[str, Any]:
-    """Make the document."""
-    bodies = [(EmbedBody, "validation"), (EmbeddingsBody, "validation")]
-    _, found = models_json_schema(bodies, ref_template=_REF)  # type: ignore[arg-type]
-    plain = _object(error={"type": "string"}, detail={"type": "string"})
-    openai = _object(error=_object(message={"type": "string"}, type={}, code={}, param={}))
-    embedded = _object(
-        model={"type": "string"},
-        dimension={"type": "integer"},
-        count={"type": "integer"},
-        dense_vecs={"type": "array", "items": _NUMBERS},
-    )
-    vector = _object(
-        object={"const": "embedding"}, index={"type": "integer"}, embedding={"anyOf": [_NUMBERS, {"type": "string"}]}
-    )
-    usage = _object(prompt_tokens={"type": "integer"}, total_tokens={"type": "integer"})
-    vectors = _object(
-        object={"const": "list"}, data={"type": "array", "items": vector}, model={"type": "string"}, usage=usage
-    )
-    model = _object(id={"type": "string"}, object={"const": "model"}, created={"type": "integer"}, owned_by={})
+def document(settings: Settings, *, asks_for_token: bool) -> dict[str, Any]:
+    """Make the document of a server with these settings."""
+    plain = _object(error=_TEXT, detail=_TEXT)
+    openai = _object(error=_object(message=_TEXT, type=_TEXT, code=_TEXT, param=_or_null(_TEXT)))
+    embedded = _object(model=_TEXT, dimension=_COUNT, count=_COUNT, dense_vecs={"type": "array", "items": _NUMBERS})
+    vector = _object(object={"const": "embedding"}, index=_COUNT, embedding={"anyOf": [_NUMBERS, _TEXT]})
+    usage = _object(prompt_tokens=_COUNT, total_tokens=_COUNT)
+    vectors = _object(object={"const": "list"}, data={"type": "array", "items": vector}, model=_TEXT, usage=usage)
+    model = _object(id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT)
     models = _object(object={"const": "list"}, data={"type": "array", "items": model})
-    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    name = {"name": "model", "in": "path", "required": True, "schema": {"enum": list(settings.models)}}
+    looking = dict.fromkeys(("401", "500", "503"), openai)
     return {
         "openapi": "3.1.0",
         "info": {"title": "legit-embedding", "version": __version__},
-        "security": [{}, {"token": []}],
+        "security": [{"token": []}] if asks_for_token else [],
         "paths": {
             "/embed": {"post": _embedding("Embed texts and images.", "EmbedBody", embedded, plain)},
             "/v1/embeddings": {"post": _embedding("Embed as OpenAI's API does.", "EmbeddingsBody", vectors, openai)},
-            "/v1/models": {"get": _looking("The models.", models, {"401": openai})},
+            "/v1/models": {"get": _looking("The models.", models, looking)},
             "/v1/models/{model}": {
-                "get": _looking("One model.", model, {"401": openai, "404": openai}) | {"parameters": [name]}
+                "get": _looking("One model.", model, looking | {"404": openai}) | {"parameters": [name]}
             },
-            "/health": {"get": _looking("Readiness: 503 with the cause while no work can be done.", {}, {"503": {}})},
-            "/live": {"get": _looking("Liveness: 503 if a restart would help.", {}, {"503": {}})},
+            "/health": {"get": _probing("Readiness: 503 with the cause while no work can be done.", _HEALTH, plain)},
+            "/live": {"get": _probing("Liveness: 503 if a restart would help.", _LIVE, plain)},
         },
         "components": {
-            "schemas": found["$defs"],
+            "schemas": of_bodies(settings),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -113,16 +106,46 @@ def _shown(holder: dict[str, Any]) -> str:
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    return shape(list(properties), **properties)
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _content(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
+_MODEL = _object(
+    kind={"enum": [*KINDS, "+".join(KINDS)]},
+    dimension=_or_null(_COUNT),
+    loaded={"type": "boolean"},
+    last_ok_s=_or_null({"type": "number", "minimum": 0}),
+    waiting=_COUNT,
+)
+_MODEL["properties"]["breaker"] = {"enum": ["open", "closed"]}
+_HEALTH = _object(
+    status={"enum": ["ok", *get_args(State)]},
+    model=_or_null(_TEXT),
+    dimension=_or_null(_COUNT),
+    models={"type": "object", "additionalProperties": _MODEL},
+    problems={"type": "array", "items": _TEXT},
+)
+_LIVE = _object(status={"enum": ["ok", "stuck"]})
+
+
 def _looking(summary: str, answer: dict[str, Any], errors: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    refused = {status: {"description": _ERRORS[status]} | _content(error) for status, error in errors.items()}
+    refused: dict[str, Any] = {
+        status: {"description": _ERRORS[status]} | _content(error) for status, error in errors.items()
+    }
+    refused["503"]["headers"] = {"Retry-After": {"description": "In seconds.", "schema": _COUNT}}
     return {"summary": summary, "responses": {"200": {"description": "The answer."} | _content(answer)} | refused}
+
+
+def _probing(summary: str, answer: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+    """A route that is answered whatever token comes, and with its own body when it is red."""
+    return _looking(summary, answer, {"500": error, "503": {"anyOf": [answer, error]}}) | {"security": []}
 
 
 def _embedding(summary: str, body: str, answer: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +153,8 @@ def _embedding(summary: str, body: str, answer: dict[str, Any], error: dict[str,
         "name": DEADLINE_HEADER,
         "in": "header",
         "description": "Unix time in milliseconds after which the items are not embedded any more.",
-        "schema": {"type": "integer", "minimum": 0},
+        "schema": {"type": "integer", "minimum": 0, "maximum": LATEST_DEADLINE},
+        "example": LATEST_DEADLINE,
     }
     priority = {
         "name": PRIORITY_HEADER,
@@ -140,5 +164,5 @@ def _embedding(summary: str, body: str, answer: dict[str, Any], error: dict[str,
     }
     return _looking(summary, answer, dict.fromkeys(_ERRORS, error)) | {
         "parameters": [deadline, priority],
-        "requestBody": {"required": True} | _content({"$ref": _REF.format(model=body)}),
+        "requestBody": {"required": True} | _content({"$ref": REF.format(model=body)}),
     }

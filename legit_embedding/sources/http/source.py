@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import socket
 from contextlib import suppress
+from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from legit_embedding.sources.http.app import make_app
 from legit_embedding.sources.http.broadcast import Broadcast
 from legit_embedding.sources.http.door import Door
 from legit_embedding.sources.http.flow import Flow
-from legit_embedding.sources.http.protocol import BoundedProtocol
+from legit_embedding.sources.http.patience import Patience
+from legit_embedding.sources.http.protocol import KEEP_ALIVE_S, BoundedProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEEP_ALIVE_S = 75
-"""The time for which an idle connection is kept, in seconds: longer than the 60 s of most proxies and pools, so that
-the server is not the one to close a connection that is about to be used."""
 BACKLOG = 2048
 TURN_S = 5.0
 """The time that a stop waits for a turn of the event loop, in seconds."""
@@ -71,7 +70,7 @@ class HttpSource:
         self._server = _Server(
             uvicorn.Config(
                 self.app,
-                http=BoundedProtocol,
+                http=partial(BoundedProtocol, patience=Patience()),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -73,17 +73,21 @@ class Reader:
         """Read until `stopping` is set."""
         nudging = asyncio.create_task(self._nudge_until_stopped())
         try:
-            async with self._group.link.hold() as connection:
-                await self._introduce(connection)
-                while not self._stopping.is_set():
-                    room = self._in_flight.room()
-                    if room > 0:
-                        await self._step(connection, room)
-                    else:
-                        await self._in_flight.change(_ROOM_POLL_S)
-                        await asyncio.sleep(_GATHER_S)
+            while not self._stopping.is_set():
+                async with self._group.link.hold() as connection:
+                    await self._read_over(connection)
         finally:
             await end([nudging])
+
+    async def _read_over(self, connection: Connection) -> None:
+        await self._introduce(connection)
+        while not (self._stopping.is_set() or connection.left):
+            room = self._in_flight.room()
+            if room > 0:
+                await self._step(connection, room)
+            else:
+                await self._in_flight.change(_ROOM_POLL_S)
+                await asyncio.sleep(_GATHER_S)
 
     async def nudge(self) -> None:
         """End the reader's blocking wait for new entries; without permission for that, the wait ends by itself."""

@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 from legit_embedding.dead_letter.bury import DeadLetter
 from legit_embedding.pipeline.protocols import SourceStats
 from legit_embedding.redis_io.address import RedisAddress
-from legit_embedding.redis_io.connection import Backoff, Link, explain
+from legit_embedding.redis_io.cluster import make_link
+from legit_embedding.redis_io.connection import Backoff, explain
 from legit_embedding.redis_io.health import Health, Outage
 from legit_embedding.redis_io.tasks import run_until
 from legit_embedding.sources.stream.group import Group
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
     from legit_embedding.errors import GivenBackError, TaskError
     from legit_embedding.pipeline.caller import Caller, HandedOver
+    from legit_embedding.redis_io.connection import Link
     from legit_embedding.wire.result import Origin, Written
     from legit_embedding.wire.stream_entry import Entry
 
@@ -221,7 +223,7 @@ class StreamSource:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._turns.set()
-        link = Link(self._address, self._timeout_s)
+        link = make_link(self._address, self._timeout_s, self._config.tasks)
         attempt = 0
         try:
             while not self._closing.is_set():

@@ -102,3 +102,22 @@ def test_a_full_batch_is_held_back_while_interactive_items_come(start_engine, mo
     gate.open()
     assert engine.drain(LIMIT_S)
     assert [2 in numbers for numbers in model.batches].index(True) == (2 if attended else 3)
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_batches_stop_at_the_knee_while_interactive_items_come(start_engine, monkeypatch, attended: bool):
+    monkeypatch.setattr("legit_embedding.engine.loop.ATTENDED_S", 1e6)
+    model, gate = Model(), Gate()
+    device = MeteredDevice(lambda numbers: 0.001 + PER_ITEM_S * len(numbers), free=10**9)
+    engine = start_engine(model, device=device)
+    knee = engine.plans()["images"].knee
+    before = Item(1)
+    before.interactive = attended
+    engine.submit(before)
+    wait_for(lambda: before.settled, LIMIT_S, "the first item")
+    model.on_forward = gate
+    for number in range(10, 10 + 8 * knee):
+        engine.submit(Item(number))
+    gate.open()
+    assert engine.drain(LIMIT_S)
+    assert max(map(len, model.batches)) == (knee if attended else 2 * knee)

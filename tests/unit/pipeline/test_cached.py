@@ -50,7 +50,7 @@ class Item:
 
 def cached(inner: Inner, on_fatal: Callable[[BaseException], None] | None = None) -> Cached:
     address = RedisAddress.of(f"redis://127.0.0.1:{free_port()}/0")
-    return Cached(inner, address, on_fatal)  # type: ignore[arg-type]
+    return Cached(inner, address, "embedding_tasks", on_fatal)  # type: ignore[arg-type]
 
 
 def test_without_its_server_everything_is_computed(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,12 +4,14 @@ import ssl
 import sys
 
 import pytest
+import redis
 
 from legit_embedding.celery import make_app
 from legit_embedding.config import get_settings, load_settings
 from legit_embedding.errors import ConfigError
 from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.redis_io.client import make_client, sentinel_options
+from tests.servers import free_port
 
 SECRET = "s/e@cr?t"
 QUOTED = "s%2Fe%40cr%3Ft"
@@ -31,6 +33,8 @@ QUOTED = "s%2Fe%40cr%3Ft"
             f"sentinel://:{QUOTED}@a:1/2;sentinel://:{QUOTED}@b/2?master_name=shop",
             "sentinel://a:1,b:26379/2?service=shop",
         ),
+        (f"redis+cluster://:{QUOTED}@a:1,b,[::1]:7000", "redis+cluster://a:1,b:6379,[::1]:7000"),
+        (f"rediss+cluster://:{QUOTED}@a/0?ssl_cert_reqs=none", "rediss+cluster://a:6379"),
         ("redis://host?socket_timeout=5&health_check_interval=5&decode_responses=true", "redis://host:6379/0"),
     ],
 )
@@ -67,6 +71,10 @@ def test_an_address_that_is_served_shows_no_secret(url, public):
         ("redis://host?service=secret", "service needs a sentinel:// address"),
         ("sentinel://host/0", "needs the master's name"),
         ("sentinel://:a@host/0;sentinel://:secret@host/0?service=x", "must differ in nothing but host and port"),
+        ("redis+cluster://a,b/1", "a cluster has no database but 0"),
+        ("redis+cluster://a,,b", "an empty host"),
+        ("redis+cluster://a?ssl_cert_reqs=none", "ssl_cert_reqs needs a rediss:// address"),
+        ("redis+cluster://a?service=secret", "service needs a sentinel:// address"),
         ("unix://run/redis.sock", "a socket needs its absolute path"),
     ],
 )
@@ -95,6 +103,62 @@ def test_the_timeout_of_the_address_wins_but_for_who_blocks():
         assert client.connection_pool.connection_kwargs["socket_timeout"] == 0.5
     with make_client(address, 7, least_timeout_s=2) as client:
         assert client.connection_pool.connection_kwargs["socket_timeout"] == 2
+
+
+def test_a_cluster_that_is_away_is_met_when_it_is_used_and_as_any_other_server():
+    address = RedisAddress.of(f"redis+cluster://127.0.0.1:{free_port()}")
+    with make_client(address, 1) as client:
+        for use in (client.ping, lambda: client.delete("key"), lambda: client.pipeline(transaction=False)):
+            with pytest.raises(redis.ConnectionError, match="cannot be connected"):
+                use()
+
+
+CLUSTER = {
+    "LEGIT_REDIS_URL": "redis+cluster://a,b",
+    "LEGIT_STREAMS__TASKS": "embedding_tasks:{a}",
+    "LEGIT_STREAMS__RESULTS": "embedding_results:{a}",
+    "LEGIT_STREAMS__DEAD_LETTER": "embedding_tasks:{a}:dead",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({}, ""),
+        (
+            {"LEGIT_STREAMS__TASKS": "embedding_tasks"},
+            "tasks needs a hash tag: 'embedding_tasks' could be 'embedding_tasks:{a}'",
+        ),
+        ({"LEGIT_STREAMS__RESULTS": "embedding_results"}, "results 'embedding_results' and tasks"),
+        ({"LEGIT_STREAMS__DEAD_LETTER": "dead:{b}"}, "dead_letter 'dead:{b}' and tasks"),
+        (
+            {"LEGIT_STREAMS__ROUTES": '{"shop": "embedding_results:{b}"}'},
+            "routes.shop 'embedding_results:{b}' and tasks",
+        ),
+        ({"LEGIT_STREAMS__RESULTS": "embedding_results", "LEGIT_REDIS_URL": "redis://a"}, ""),
+    ],
+)
+def test_in_a_cluster_the_streams_that_the_settings_name_share_a_slot(changed, says, monkeypatch):
+    for name, value in (CLUSTER | changed).items():
+        monkeypatch.setenv(name, value)
+    if not says:
+        assert load_settings().streams.tasks
+        return
+    with pytest.raises(ConfigError, match="streams: ") as refused:
+        load_settings()
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("missing", ["broker_url", "result_backend"])
+def test_a_cluster_is_no_broker(missing, conf_of, monkeypatch):
+    for name, value in CLUSTER.items():
+        monkeypatch.setenv(name, value)
+    theirs = {"broker_url": "redis://broker", "result_backend": "redis://results"}
+    profile = "".join(f"{name} = {url!r}\n" for name, url in theirs.items() if name != missing)
+    with pytest.raises(ConfigError, match=f"redis_url is a Redis Cluster.*set Celery's {missing} too"):
+        conf_of(CLUSTER["LEGIT_REDIS_URL"], profile)
+    monkeypatch.setenv(f"CELERY_{missing.upper()}", theirs[missing])
+    assert getattr(conf_of(CLUSTER["LEGIT_REDIS_URL"], profile), missing) == theirs[missing]
 
 
 @pytest.fixture

@@ -87,9 +87,9 @@ def test_a_plan_without_a_measured_knee_takes_what_memory_allows():
 
 def test_a_slow_device_gets_batches_that_do_not_hold_it_for_long():
     plan = Plan("m", "image", 0, Line(0, 1), Line(0.5, 0.4), largest=1000, knee=None, speed=2.5)
-    assert plan.target() == BATCH_S / 0.4
+    assert plan.target() == BATCH_S // 0.4
     assert plan.limited_by() == "time"
-    assert plan.target(pace=2.0) == round(BATCH_S / 0.8)
+    assert plan.target(pace=2.0) == BATCH_S // 0.8
 
 
 def test_fixed_time_does_not_limit_a_batch():
