@@ -84,7 +84,8 @@ class Prober:
         stats = self._processor.stats()
         for name, model in stats.models.items() if stats is not None else ():
             if self._is_due(name, model):
-                self._probes[name] = Probe(name, self._health_timeout_s(name))
+                last = self._probes.get(name)
+                self._probes[name] = Probe(name, self._health_timeout_s(name), last.error if last else "")
                 self._send(self._probes[name])
 
     def _is_due(self, name: str, model: ModelStats) -> bool:
@@ -117,18 +118,24 @@ class Prober:
 
 
 class Probe(Delivery):
-    """One probe, and how it ended."""
+    """One probe, and how it ended.
+
+    Args:
+        model: the model's name.
+        health_timeout_s: seconds after which a probe without an answer is a fault; None for never.
+        known: why the probe before this one failed, which stands until this one has ended.
+    """
 
     interactive = True
     __slots__ = ("began_at", "ended_at", "error", "health_timeout_s")
 
-    def __init__(self, model: str, health_timeout_s: float | None) -> None:
+    def __init__(self, model: str, health_timeout_s: float | None, known: str = "") -> None:
         self.model = model
         self.cancelled = None
         self.deadline = None
         self.began_at = time.monotonic()
         self.ended_at: float | None = None
-        self.error = ""
+        self.error = known
         self.health_timeout_s = health_timeout_s
 
     def done(self, vector: NDArray[np.float32], queue_s: float, compute_s: float) -> None:  # noqa: ARG002
@@ -144,15 +151,15 @@ class Probe(Delivery):
         self.ended("")
 
     def ended(self, error: str) -> None:
-        """Note an outcome, and log a failure."""
+        """Note an outcome, and log a failure that is news."""
+        if error and error != self.error:
+            logger.error("The model %s has failed a probe: %s", self.model, error)
         self.error = error
         self.ended_at = time.monotonic()
-        if error:
-            logger.error("The model %s has failed a probe: %s", self.model, error)
 
     def fault(self, now: float) -> str:
         """Describe what is wrong, in words; empty if nothing is."""
-        if self.ended_at is not None:
+        if self.ended_at is not None or self.error:
             return self.error
         if self.health_timeout_s is not None and now - self.began_at > self.health_timeout_s:
             return f"no answer to a probe for more than {self.health_timeout_s:g} s (health_timeout_s)"

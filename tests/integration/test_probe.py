@@ -57,7 +57,8 @@ def shown(pipeline: Pipeline) -> dict[str, Any]:
 
 def test_idle_models_are_probed_and_no_task_is_counted(open_pipeline: Open) -> None:
     pipeline = open_pipeline(
-        {"both": {"kinds": ["image", "text"], "backend": NULL}, "words": {"kind": "text", "backend": NULL}}
+        {"both": {"kinds": ["image", "text"], "backend": NULL}, "words": {"kind": "text", "backend": NULL}},
+        probe_s=1000,
     )
     assert shown(pipeline)["both"] == {
         "kind": "image+text",
@@ -66,6 +67,7 @@ def test_idle_models_are_probed_and_no_task_is_counted(open_pipeline: Open) -> N
         "last_ok_s": None,
         "waiting": 0,
     }
+    pipeline._prober._probe_s = PROBE_S
 
     def all_again(more: int) -> Callable[[], bool]:
         goals = {name: model.batches + more for name, model in pipeline.snapshot().models.items()}
@@ -79,7 +81,9 @@ def test_idle_models_are_probed_and_no_task_is_counted(open_pipeline: Open) -> N
     assert (snapshot.embedded, snapshot.failed, snapshot.in_flight, snapshot.prepared) == (0, 0, 0, 0)
 
 
-def test_a_model_that_breaks_while_idle_is_seen_and_seen_to_recover(open_pipeline: Open, tmp_path: Path) -> None:
+def test_a_model_that_breaks_while_idle_is_seen_and_seen_to_recover(
+    open_pipeline: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = tmp_path / "broken"
     faulty = {"kind": "text", "backend": FAULTY, "options": {"fails_while": str(broken)}}
     pipeline = open_pipeline({"faulty": faulty, "fine": {"kind": "image", "backend": NULL}})
@@ -89,6 +93,9 @@ def test_a_model_that_breaks_while_idle_is_seen_and_seen_to_recover(open_pipelin
         "the model faulty has failed a probe: the model failed on this item: ValueError: a poisoned item"
     ]
     assert shown(pipeline)["status"] == 503
+    first = pipeline._prober._probes["faulty"]
+    wait_for(lambda: pipeline._prober._probes["faulty"] is not first, LIMIT_S, "another probe")
+    assert [each.levelname for each in caplog.records if "failed a probe" in each.message] == ["ERROR"]
     broken.unlink()
     wait_for(lambda: state(pipeline) == ("running", []), LIMIT_S, "the recovery to be seen")
 
@@ -120,6 +127,17 @@ def test_a_busy_model_is_not_probed(open_pipeline: Open) -> None:
     assert pipeline._prober._is_due("words", model)
     assert not pipeline._prober._is_due("words", replace(model, waiting=1))
     assert not pipeline._prober._is_due("words", replace(model, loaded=False))
+
+
+def test_a_failure_stands_until_the_next_probe_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    again = probe.Probe("words", None, "a reason")
+    assert again.fault(again.began_at) == "a reason"
+    again.ended("a reason")
+    assert caplog.messages == []
+    again.ended("another")
+    assert caplog.messages == ["The model words has failed a probe: another"]
+    again.ended("")
+    assert again.fault(again.began_at) == ""
 
 
 def test_a_failed_probe_is_forgotten_once_other_items_are_embedded(open_pipeline: Open) -> None:

@@ -42,7 +42,8 @@ def top(names: tuple[str, ...], queues: tuple[str, ...], interval: float, once: 
 
     The workers publish these figures every few seconds. Tasks that no worker has taken yet are the unread entries of
     the task stream and, if redis_url is the broker too, the messages in the Celery queues. A task in flight has been
-    taken and not yet answered; an item that waits is prepared and ready for the device.
+    taken and not yet answered; an item that waits is prepared and ready for the device. A model's figures count the
+    probes of an idle model too.
 
     \b
     --json prints
