@@ -53,7 +53,7 @@ class ModelConfig(BaseModel):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """The model's share of device time, relative to the other models' weights, while several have work waiting."""
     interactive_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """The share of its batches that interactive items get while bulk items wait too; the rest is kept for bulk."""
+    """The most of its time that interactive items get while bulk items wait too; the rest is kept for bulk."""
     linger_ms: Annotated[int, Field(ge=0)] = 0
     """The time that a batch that is not full waits for more items, in milliseconds."""
     max_batch: _Positive | None = None
