@@ -38,8 +38,11 @@ def start(stack: ExitStack, make_worker: Callable[..., Worker]) -> None:
 
 def consuming(client: Client, command: str) -> None:
     """Let all the workers begin or stop to take from the queue, as Celery's remote control does."""
-    replies = getattr(client.app.control, command)("embedding", reply=True, timeout=20, limit=WORKERS)
-    assert len(replies) == WORKERS, replies
+    # A worker that is ready may not listen yet; to those that do, saying it again changes nothing.
+    send = getattr(client.app.control, command)
+    wait_for(
+        lambda: len(send("embedding", reply=True, timeout=5, limit=WORKERS)) == WORKERS, 60, f"{command} of all workers"
+    )
 
 
 def check_shares(client: Client) -> None:

@@ -31,6 +31,9 @@ BATCH_S = 1.0
 as a CPU takes this long below the knee, and there larger batches would not be faster."""
 KNEE = 0.97
 """Fraction of the best speed that defines the knee."""
+_STEEP = 1.25
+"""Gain in speed from the last doubling above which a survey that ran out of time has not come near the knee: past it the
+gain is at most 1.03."""
 _PAST_KNEE = 2
 _AHEAD = 3.0
 """Desired ratio of a full batch's device time to the host time of its launch."""
@@ -163,6 +166,7 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
     speeds = {point.cost: point.cost / point.seconds for point in points}
     best = max(speeds.values())
     enough = [cost for cost, speed in speeds.items() if speed >= KNEE * best]
+    is_measured = len(speeds) > _HASTY_POINTS and speeds[points[-1].cost] < _STEEP * speeds[points[-2].cost]
     return Plan(
         model=model,
         kind=kind,
@@ -170,7 +174,7 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
         bytes=used,
         seconds=fit_line([(float(point.cost), point.seconds) for point in points]),
         largest=used.reach(budget),
-        knee=min(enough) if len(speeds) > _HASTY_POINTS else None,
+        knee=min(enough) if is_measured else None,
         speed=best,
         host=fit_line([(float(point.cost), point.host_s) for point in points]),
     )

@@ -8,6 +8,7 @@ import pytest
 
 from legit_embedding.config import EngineConfig
 from legit_embedding.engine.engine import Engine
+from tests.unit.engine.devices import SteadyDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def make_engine() -> Iterator[Callable[..., Engine]]:
-    """Make an engine of some models; settings of `EngineConfig` and of `Engine` by name."""
+    """Make an engine of some models, on a steady device unless a test names another; settings of `EngineConfig` and of `Engine` by name."""
     made: list[Engine] = []
 
     def make(*models: Model, device: CpuDevice | None = None, **options: Any) -> Engine:
         config = EngineConfig(**{key: options.pop(key) for key in tuple(options) if key in EngineConfig.model_fields})
-        if device is not None:
-            options["open_device"] = lambda name: device
+        if device is not None or "on" not in options:
+            options.setdefault("open_device", lambda name: device or SteadyDevice())
         engine = Engine({model.name: model for model in models}, config, options.pop("on", "cpu"), **options)
         made.append(engine)
         return engine

@@ -92,7 +92,7 @@ class TestEmbedding:
     def test_an_item_is_told_how_long_it_waited_and_computed(self, start_engine):
         model, gate = Model(max_batch=1), Gate()
         model.on_forward = gate
-        engine = start_engine(model)
+        engine = start_engine(model, on="cpu")
         first, second = submit(engine, images(1, 2))
         assert gate.reached.wait(LIMIT_S)
         started = time.monotonic()

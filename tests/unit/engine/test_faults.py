@@ -267,7 +267,7 @@ class TestDeadThreads:
         causes, over = [], threading.Event()
         engine = start_engine(Model(), on_fatal=lambda cause: (causes.append(cause), over.set()))
 
-        def bug(*args: object) -> None:
+        def bug(*args: object, **options: object) -> None:
             raise AssertionError("a bug in the engine")
 
         buggy = {"loop": "model_queue.ModelQueue.next_batch", "completions": "in_flight.InFlightBatches.release"}[where]

@@ -60,6 +60,12 @@ def test_speed_limits_a_batch_on_a_cpu_too():
     assert (plan.target(), plan.limited_by()) == (64, "speed")
 
 
+def test_a_survey_that_ends_while_speed_still_grows_has_found_no_knee():
+    assert make_plan("m", "image", 0, points((1, 0.1, 10), (2, 0.1, 20), (4, 0.1, 40)), 1000, 1).knee is None
+    assert make_plan("m", "image", 0, points((1, 0.1, 10), (2, 0.11, 20), (4, 0.2, 40)), 1000, 1).knee == 4
+    assert make_plan("m", "image", 0, points((1, 0.1, 10), (2, 0.11, 20), (4, 0.22, 40)), 1000, 1).knee == 2
+
+
 def test_an_item_that_takes_long_is_a_batch():
     device = Unmetered(lambda numbers: 5.0 * len(numbers))
     plan = make_plan("m", "image", 0, survey(device, Model(), Model().forward, 1e9), 1e9, 8)
