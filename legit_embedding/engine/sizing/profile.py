@@ -32,8 +32,8 @@ as a CPU takes this long below the knee, and there larger batches would not be f
 KNEE = 0.97
 """Fraction of the best speed that defines the knee."""
 _STEEP = 1.25
-"""Gain in speed from the last doubling above which a survey that ran out of time has not come near the knee: past it the
-gain is at most 1.03."""
+"""Gain in speed from the last doubling above which a survey that ran out of time has not come near the knee: past the
+knee the gain is at most 1.03."""
 _PAST_KNEE = 2
 _AHEAD = 3.0
 """Desired ratio of a full batch's device time to the host time of its launch."""

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def make_engine() -> Iterator[Callable[..., Engine]]:
-    """Make an engine of some models, on a steady device unless a test names another; settings of `EngineConfig` and of `Engine` by name."""
+    """Make an engine of some models, on a steady device unless a test names another.
+
+    Settings of `EngineConfig` and of `Engine` come by name.
+    """
     made: list[Engine] = []
 
     def make(*models: Model, device: CpuDevice | None = None, **options: Any) -> Engine:
