@@ -114,6 +114,7 @@ for columns in [*range(1, 21)] * 2:
 """
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN")
 @pytest.mark.parametrize(("given", "compiled"), [({}, 40), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}, 20)])
 def test_a_worker_s_torch_keeps_the_code_of_few_shapes(given: dict[str, str], compiled: int) -> None:
     """What is not kept is compiled again, as oneDNN's own log says."""
@@ -121,6 +122,4 @@ def test_a_worker_s_torch_keeps_the_code_of_few_shapes(given: dict[str, str], co
     env = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN_")} | given
     command = [sys.executable, "-c", TWENTY_SHAPES_TWICE]
     said = subprocess.run(command, env=env | {"ONEDNN_VERBOSE": "2"}, capture_output=True, text=True, check=True).stdout
-    if "cache_" not in said:
-        pytest.skip("this build of torch computes the GELU without oneDNN")
     assert said.count("create:cache_miss") == compiled
