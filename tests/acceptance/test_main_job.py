@@ -73,7 +73,7 @@ def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
         }
     }
 
-    with Worker(redis_url, tmp_path / "w", config, args=("-c", "4"), env=TEST_TASKS) as worker:
+    with Worker(redis_url, tmp_path / "w", config, args=("-c", "2"), env=TEST_TASKS) as worker:
         worker.wait_ready()
         client.send_all(tasks[::2] + tasks[1::2])
         answers = client.answers([task["task_id"] for _, task in tasks], timeout=200)
@@ -91,7 +91,8 @@ def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
     assert min(cosines) >= 0.9999
     assert all(abs(np.linalg.norm(vector) - 1) < 1e-5 for vector in vectors_of.values())
     assert "truncated" in answers[f"t{max(range(len(sentences)), key=lambda n: len(sentences[n]))}"]
-    assert batching["minilm"]["batch_size_avg"] > 4, "the four threads bound no batch"
+    # A full batch may be 256 tokens on a busy machine, three of these texts.
+    assert batching["minilm"]["batch_size_avg"] > 2, "the two threads bound no batch"
     blocks = {"EvaAttention": 12, "BertLayer": 6}
     assert copies == list(blocks.values()), "one copy of each model"
 
