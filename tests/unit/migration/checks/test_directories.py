@@ -16,6 +16,12 @@ def deployment(**settings):
     return SimpleNamespace(settings=Settings(**settings), load_models=False)
 
 
+@pytest.fixture(autouse=True)
+def room(monkeypatch):
+    """The disk that these tests run on may be full."""
+    monkeypatch.setattr(directories.shutil, "disk_usage", lambda _: SimpleNamespace(total=2**36, free=2**35))
+
+
 def test_handoffs_by_age(tmp_path):
     assert directories.handoffs(deployment(handoff_dir=tmp_path / "nowhere")).level == "ok"
     young = tmp_path / "young.npy"
@@ -26,6 +32,20 @@ def test_handoffs_by_age(tmp_path):
     finding = directories.handoffs(deployment(handoff_dir=tmp_path))
     assert finding.level == "warn"
     assert "handoff sweep" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "level"),
+    [
+        (64 * 2**20, 6 * 2**20, "warn"),  # a container's /dev/shm
+        (64 * 2**20, 7 * 2**20, "ok"),
+        (250 * 2**30, 2**30 - 1, "warn"),
+        (250 * 2**30, 23 * 2**30, "ok"),  # less than a tenth of a large disk is still room enough
+    ],
+)
+def test_a_file_system_that_is_nearly_full(tmp_path, monkeypatch, total, free, level):
+    monkeypatch.setattr(directories.shutil, "disk_usage", lambda _: SimpleNamespace(total=total, free=free))
+    assert directories.handoffs(deployment(handoff_dir=tmp_path)).level == level
 
 
 def test_image_roots(tmp_path):
