@@ -116,6 +116,7 @@ def test_a_newcomer_takes_the_place_that_has_waited_longest_for_its_client(serve
             newcomer()
             assert told(gone) == b""
         assert is_live(recent)
+        assert closed(served) == {"gave_way": 4, "unread": 0, "slow": 0}, "three, and one for who asks"
         assert served.source.held() == (0, 0)
 
 
@@ -124,6 +125,10 @@ def test_bytes_after_an_answer_do_not_keep_a_connection(
 ) -> None:
     monkeypatch.setattr(protocol, "KEEP_ALIVE_S", 1.0)
     served = serve()
+    with served.connection() as idle:
+        assert is_live(idle)
+        assert told(idle) == b""
+    assert not any(closed(served).values()), "an idle connection is nobody's fault"
     with served.connection() as dripping:
         dripping.sendall(LIVE[:-2] + b"Content-Length: 1000000\r\n\r\n")
         with pytest.raises(OSError, match=r"reset|pipe"):
@@ -141,6 +146,7 @@ def test_an_answer_that_is_not_read_in_time_costs_its_connection(
             wait_for(lambda: open_connections(served) == 1, 20, "the connection")
             wait_for(lambda: open_connections(served) == 0, 60, "the connection to be closed")
             assert not is_whole(told(dawdling))
+    assert closed(served)["slow"] == 2
 
 
 def test_answers_that_nobody_reads_do_not_pile_up(
@@ -157,6 +163,7 @@ def test_answers_that_nobody_reads_do_not_pile_up(
         ends = [is_whole(told_once(each)) for each in sockets]
     assert not ends[0], "the one that has been unread for the longest is cut off"
     assert ends[-1], "and the last one is whole"
+    assert closed(served)["unread"] == ends.count(False)
 
 
 def is_live(connection: socket.socket) -> bool:
@@ -169,6 +176,12 @@ def answered(served: Served) -> float:
         (e for e in metrics(served) if 'route="/embed"' in e and e.startswith("legit_http_requests_total")), "0"
     )
     return float(line.rpartition(" ")[2])
+
+
+def closed(served: Served) -> dict[str, float]:
+    """The connections that were closed on their clients, by cause."""
+    lines = (line for line in metrics(served) if line.startswith("legit_http_closed_total{"))
+    return {line.partition('cause="')[2].partition('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
 def metrics(served: Served) -> list[str]:

@@ -21,7 +21,7 @@ from legit_embedding.telemetry.health import WELL, is_alive, report
 from legit_embedding.telemetry.metrics import make_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 
 def make_app(
-    pipeline: Pipeline, state: Callable[[], tuple[str, list[str]]], door: Door, broadcast: Broadcast
+    pipeline: Pipeline,
+    state: Callable[[], tuple[str, list[str]]],
+    door: Door,
+    broadcast: Broadcast,
+    closed: Callable[[], Mapping[str, int]],
 ) -> Starlette:
     """Make the application.
 
@@ -42,10 +46,11 @@ def make_app(
         state: returns the worker's state and its problems.
         door: embeds; its routes are left out of a worker that embeds nothing, or where ``http.embed`` is off.
         broadcast: the events of the page.
+        closed: returns the number of connections closed on their clients, by cause.
     """
     config = pipeline.settings.http
     registry = make_registry(pipeline, lambda: state()[0] in WELL)
-    traffic = Traffic(pipeline.worker, lambda: door.allowance.items)
+    traffic = Traffic(pipeline.worker, lambda: door.allowance.items, closed)
     registry.register(traffic)
 
     # Not coroutines: both take locks, and run in threads.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncio import Transport
+
+GAVE_WAY, UNREAD, SLOW = CAUSES = ("gave_way", "unread", "slow")
+"""The causes for which connections are closed on their clients: a newcomer took the place, unread answers took up too
+much memory, or the client let its time pass."""
 
 UNREAD_BYTES = 256 * 1024 * 1024
 """The most bytes of answers that clients have not read, of all connections together: a dozen of the largest answers."""
@@ -21,6 +26,8 @@ class Patience:
 
     def __init__(self) -> None:
         self._waiting: dict[Transport, None] = {}
+        self.closed: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
+        """The number of connections closed, by cause."""
 
     def begin(self, transport: Transport) -> None:
         """Note that from now on the connection waits for its client."""
@@ -36,7 +43,7 @@ class Patience:
         longest = next(iter(self._waiting), None)
         if longest is None:
             return False
-        self._abort(longest)
+        self.close(longest, GAVE_WAY)
         return True
 
     def bound_unread(self, latest: Transport) -> None:
@@ -48,9 +55,11 @@ class Patience:
         for each, size in unread.items():
             if total <= UNREAD_BYTES or each is latest:
                 return
-            self._abort(each)
+            self.close(each, UNREAD)
             total -= size
 
-    def _abort(self, transport: Transport) -> None:
+    def close(self, transport: Transport, cause: str) -> None:
+        """Close a connection on its client, and count it."""
         self.end(transport)
+        self.closed[cause] += 1
         transport.abort()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from legit_embedding.sources.http.patience import SLOW
 from legit_embedding.sources.http.problems import HttpError
 from legit_embedding.sources.http.traffic import SURPLUS
 
@@ -135,7 +136,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._serve()
         self._patience.begin(self.transport)
         if seconds is not None:
-            self._timer = self.loop.call_later(seconds, self.transport.abort)
+            self._timer = self.loop.call_later(seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self._is_in_head and not self.transport.get_write_buffer_size():  # idle, which is nobody's fault
+            self._patience.end(self.transport)
+            self.transport.abort()
+        else:
+            self._patience.close(self.transport, SLOW)
 
     def _serve(self) -> None:
         self._patience.end(self.transport)

@@ -64,13 +64,14 @@ class HttpSource:
         details = door.asks_for_token or is_loopback(config.host)
         self._flow = Flow(pipeline, state, embeds=door.is_open, details=details)
         self._broadcast = Broadcast(self._flow.look, self._flow.history)
-        self.app = make_app(pipeline, state, door, self._broadcast)
+        patience = Patience()
+        self.app = make_app(pipeline, state, door, self._broadcast, patience.closed.copy)
         self._socket = _listen(config)
         self._started = Event()
         self._server = _Server(
             uvicorn.Config(
                 self.app,
-                http=partial(BoundedProtocol, patience=Patience()),  # type: ignore[arg-type]
+                http=partial(BoundedProtocol, patience=patience),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -12,7 +12,7 @@ from legit_embedding.sources.http.problems import CAUSES, REFUSED, unavailable
 from legit_embedding.telemetry.families import ALONE, Families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,11 +29,13 @@ class Traffic(Families):
     Args:
         worker: the worker's identity.
         items: returns the number of items that requests hold.
+        closed: returns the number of connections closed on their clients, by cause.
     """
 
-    def __init__(self, worker: str, items: Callable[[], int]) -> None:
+    def __init__(self, worker: str, items: Callable[[], int], closed: Callable[[], Mapping[str, int]]) -> None:
         super().__init__(worker)
         self._items = items
+        self._closed = closed
         self._answered: Counter[tuple[str, str]] = Counter()
         self._seconds: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self._refused: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
@@ -51,6 +53,8 @@ class Traffic(Families):
         help_ = "Items that requests hold; http.max_in_flight bounds them."
         yield self._gauge("legit_http_in_flight_items", help_, {ALONE: self._items()})
         yield self._counter("legit_http_refused", "Requests answered with 503.", refused, "cause")
+        help_ = "Connections closed because their clients were too slow."
+        yield self._counter("legit_http_closed", help_, self._closed(), "cause")
 
     def begin(self) -> None:
         """Count a request in."""
