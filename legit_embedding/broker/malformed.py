@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import Reject
 from celery.worker import state
 from redis.exceptions import RedisError
 
@@ -70,6 +71,9 @@ class MalformedMessages:
                 handle(message)
             except passed_on:
                 raise
+            except Reject as refusal:  # the pool's, and no fault of the message
+                self._forget(message)
+                message.reject_log_error(log, passed_on, requeue=refusal.requeue)
             except MalformedError as error:
                 self._refuse(message, error)
             except Exception as error:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.concurrency.base import BasePool
-from celery.exceptions import WorkerShutdown
+from celery.exceptions import Reject, WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.utils import threads as celery_threads
 from celery.utils.log import get_logger
@@ -116,11 +116,12 @@ class TaskPool(BasePool):
         """Start one task; called on the worker's event loop.
 
         Raises:
-            RuntimeError: the pool is stopped; the message stays unacknowledged.
+            Reject: the pool is stopped; the message goes back to its queue. A cold stop runs in a signal handler, and
+                the event loop goes on from where it was interrupted, which may be with a message in its hands.
         """
         if self._stopped:
             message = "the pool is stopped and takes no more tasks"
-            raise RuntimeError(message)
+            raise Reject(message, requeue=True)
         job = PoolJob(
             partial(target, *args, **(kwargs or {})),
             Callbacks(accept_callback, callback, options.get("error_callback"), options.get("timeout_callback")),
