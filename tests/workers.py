@@ -122,7 +122,7 @@ class Worker:
                 start_new_session=True,
             )
 
-    def wait_ready(self, timeout: float = 90) -> Self:
+    def wait_ready(self, timeout: float = 180) -> Self:
         """Wait until the worker says that it is ready."""
         try:
             wait_for(self._is_ready, timeout, "the worker to be ready")
@@ -140,7 +140,7 @@ class Worker:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 120) -> int:
         """Wait for the process to end by itself; returns its exit code."""
         assert self._process is not None
         try:
@@ -149,7 +149,7 @@ class Worker:
             message = f"the worker did not end within {timeout:g} s:\n{self.log_tail()}"
             raise AssertionError(message) from None
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 60) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 120) -> int:
         """Send the signal, wait for the end and return the exit code."""
         self.send_signal(number)
         return self.wait(timeout)

@@ -9,7 +9,7 @@ from tests.http_soak.hostile import KINDS
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_valid_requests_are_right_among_hostile_ones() -> None:
     report = mixed.run(300, texts=40, images=8)
     right, sent = report.right
@@ -20,7 +20,7 @@ def test_valid_requests_are_right_among_hostile_ones() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_honest_clients_are_served_beside_slow_ones_even_without_a_place_for_all() -> None:
     alone, beside, crowded = slow.run(200, seconds=3)
     assert [len(each.failed) for each in (alone, beside, crowded)] == [0, 0, 0]

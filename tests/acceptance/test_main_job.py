@@ -54,7 +54,7 @@ def reference_texts(sentences: list[str]) -> list[np.ndarray]:
     return vectors
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_a_thousand_mixed_tasks(redis_url, tmp_path, client):
     files = variety()
