@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from legit_embedding.sources.http import patience, protocol
+from legit_embedding.sources.http import door, patience, protocol, reading
 from tests.door import NULL, Served
 from tests.waiting import wait_for
 
@@ -164,6 +164,44 @@ def test_answers_that_nobody_reads_do_not_pile_up(
     assert not ends[0], "the one that has been unread for the longest is cut off"
     assert ends[-1], "and the last one is whole"
     assert closed(served)["unread"] == ends.count(False)
+
+
+def test_bodies_that_stand_still_give_way_where_bytes_are_short(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "STILL_S", 0.0)
+    served = serve(max_body_bytes=100_000)
+    with ExitStack() as stack:
+        little = stand(stack, served, b"{")
+        hoards = [stand(stack, served, b'{"texts": ["a"]'.ljust(99_000)) for _ in range(door.BODIES)]
+        with served.connection() as honest:
+            honest.sendall(post(b'{"texts": ["a"]'.ljust(80_000) + b"}"))
+            assert told_once(honest).startswith(b"HTTP/1.1 200")
+        assert closed(served)["gave_way"] == 2, "one that held a byte, which was not enough, and one that held much"
+        assert told(little) == told(hoards[0]) == b""
+        hoards[1].sendall(b"}".ljust(1000))
+        assert told_once(hoards[1]).startswith(b"HTTP/1.1 200"), "the others go on"
+
+
+def test_bodies_that_go_on_do_not_give_way(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "STILL_S", 600.0)
+    served = serve(max_body_bytes=100_000)
+    with ExitStack() as stack:
+        for _ in range(door.BODIES):
+            stand(stack, served, b" " * 99_000)
+        with served.connection() as newcomer:
+            newcomer.sendall(post(b" " * 80_000))
+            assert told_once(newcomer).startswith(b"HTTP/1.1 503")
+        assert closed(served)["gave_way"] == 0
+
+
+def stand(stack: ExitStack, served: Served, part: bytes) -> socket.socket:
+    """A connection whose client stops in the middle of a body of 100,000 bytes."""
+    made = stack.enter_context(served.connection())
+    held = served.source.held()[1]
+    made.sendall(post(part, "/embed", "Content-Length: 100000"))
+    wait_for(lambda: served.source.held()[1] == held + len(part), 20, "its bytes")
+    return made
 
 
 def is_live(connection: socket.socket) -> bool:

@@ -21,7 +21,7 @@ from legit_embedding.sources.http.answers import Answers
 from legit_embedding.sources.http.bodies import EmbedBody, EmbeddingsBody, read
 from legit_embedding.sources.http.holding import Allowance, Hold
 from legit_embedding.sources.http.problems import HttpError, too_large, unavailable
-from legit_embedding.sources.http.reading import read_body, until_gone
+from legit_embedding.sources.http.reading import Bodies, until_gone
 from legit_embedding.wire.result import Timings
 from legit_embedding.wire.task import LATEST_DEADLINE, Priority
 
@@ -72,6 +72,7 @@ class Door:
         self._config = pipeline.settings.http
         self._tokens = read_tokens(self._config)
         self.allowance = Allowance(self._config.max_in_flight, BODIES * self._config.max_body_bytes)
+        self._bodies = Bodies(self._config.max_body_bytes)
         self._created = int(time.time())
 
     def routes(self) -> list[BaseRoute]:
@@ -153,7 +154,7 @@ class Door:
         try:
             try:
                 async with asyncio.timeout_at(ends):
-                    body = read(shape, await read_body(request, self._config.max_body_bytes, hold))
+                    body = read(shape, await self._bodies.read(request, hold))
             except TimeoutError:
                 detail = f"the body took longer than http.timeout_s: {self._config.timeout_s:g} s"
                 raise HttpError(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", detail) from None

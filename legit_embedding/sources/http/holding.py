@@ -23,6 +23,10 @@ class Allowance:
             self._add(items, size)
             return True
 
+    def has_room(self, size: int) -> bool:
+        """Return True if so many bytes are left."""
+        return self.size + size <= self._most[1]
+
     def give(self, items: int, size: int) -> None:
         """Return a part."""
         with self._lock:
@@ -38,7 +42,11 @@ class Hold:
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._items = self._size = 0
+        self._items = self.size = 0
+
+    def has_room(self, size: int) -> bool:
+        """Return True if the other requests have left so many bytes."""
+        return self._allowance.has_room(size)
 
     def take(self, *, items: int = 0, size: int = 0) -> None:
         """Take more.
@@ -50,9 +58,9 @@ class Hold:
             detail = "too many items or bytes are in progress: http.max_in_flight"
             raise unavailable("overloaded", detail, "in_flight")
         self._items += items
-        self._size += size
+        self.size += size
 
     def release(self) -> None:
         """Return everything. Called once nothing of the request is held any more, from any thread. Idempotent."""
-        items, size, self._items, self._size = self._items, self._size, 0, 0
+        items, size, self._items, self.size = self._items, self.size, 0, 0
         self._allowance.give(items, size)

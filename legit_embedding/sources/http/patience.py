@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from asyncio import Transport
 
 GAVE_WAY, UNREAD, SLOW = CAUSES = ("gave_way", "unread", "slow")
-"""The causes for which connections are closed on their clients: a newcomer took the place, unread answers took up too
-much memory, or the client let its time pass."""
+"""The causes for which connections are closed on their clients: a newcomer needed the place or the memory, unread
+answers took up too much memory, or the client let its time pass."""
 
 UNREAD_BYTES = 256 * 1024 * 1024
 """The most bytes of answers that clients have not read, of all connections together: a dozen of the largest answers."""

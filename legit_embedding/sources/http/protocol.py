@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from legit_embedding.sources.http.patience import SLOW
+from legit_embedding.sources.http.patience import GAVE_WAY, SLOW
 from legit_embedding.sources.http.problems import HttpError
 from legit_embedding.sources.http.traffic import SURPLUS
 
@@ -67,6 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait for a later head on the same connection."""
         super().on_message_begin()
         self.scope["state"]["abort"] = self.transport.abort
+        self.scope["state"]["give_way"] = partial(self._patience.close, self.transport, GAVE_WAY)
         self._is_in_head, self._head_bytes = True, 0
         self._wait(HEAD_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from legit_embedding.sources.http.problems import HttpError, too_large
@@ -15,27 +16,62 @@ if TYPE_CHECKING:
 LINGER_S = 2.0
 """The time for which the rest of a refused body is read and dropped, in seconds: a client still sending when the
 connection closes doesn't see the answer."""
+STILL_S = 1.0
+"""The time, in seconds, after which a body whose client sends nothing more is let go of if another needs the memory."""
 
 
-async def read_body(request: Request, most: int, hold: Hold) -> bytes:
-    """Read the whole body.
+class Bodies:
+    """The bodies that are being read. All methods belong to the event loop's thread.
 
-    Raises:
-        HttpError: 413 beyond `most` bytes, 503 if other requests hold too much, 400 if the client leaves meanwhile.
+    Args:
+        most: the largest body, in bytes.
     """
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > most:
-        raise too_large(f"the body has {declared} bytes; http.max_body_bytes allows {most}")
-    chunks: list[bytes] = []
-    size = 0
-    while not is_read(request):
-        chunk = await _next(request)
-        size += len(chunk)
-        if size > most:
-            raise too_large(f"the body has more than http.max_body_bytes: {most} bytes")
-        hold.take(size=len(chunk))
-        chunks.append(chunk)
-    return b"".join(chunks)
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[Request, tuple[float, Hold]] = {}
+        """The requests whose clients are to send more, in the order of their last bytes, and when those came."""
+
+    async def read(self, request: Request, hold: Hold) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            HttpError: 413 beyond the largest body, 503 if other requests hold too much, 400 if the client leaves.
+        """
+        declared = request.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > self._most:
+            raise too_large(f"the body has {declared} bytes; http.max_body_bytes allows {self._most}")
+        chunks: list[bytes] = []
+        size = 0
+        while not is_read(request):
+            chunk = await self._next(request, hold)
+            size += len(chunk)
+            if size > self._most:
+                raise too_large(f"the body has more than http.max_body_bytes: {self._most} bytes")
+            while not hold.has_room(len(chunk)) and self._make_room():
+                pass
+            hold.take(size=len(chunk))
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def _next(self, request: Request, hold: Hold) -> bytes:
+        self._waiting[request] = time.monotonic(), hold
+        try:
+            return await _next(request)
+        finally:
+            self._waiting.pop(request, None)
+
+    def _make_room(self) -> bool:
+        """Close the connection that has stood still longest in the middle of a body; False if none does."""
+        before = time.monotonic() - STILL_S
+        still = ((request, hold) for request, (last, hold) in self._waiting.items() if last < before and hold.size)
+        request, hold = next(still, (None, None))
+        if request is None or hold is None:
+            return False
+        del self._waiting[request]
+        hold.release()
+        request.state.give_way()
+        return True
 
 
 async def drop_body(request: Request) -> bool:
