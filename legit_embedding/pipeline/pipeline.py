@@ -139,8 +139,8 @@ class Pipeline:
         if self.prep_only:
             forbid_cuda_in_process()
         self.writer.start()
-        self.processor.start()
         self._start_processes()
+        self.processor.start()
         self.stage.start()
         self.phase = "running"
         self._prober.start()
@@ -306,10 +306,14 @@ class Pipeline:
         return batching | busy | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
     def _start_processes(self) -> None:
-        if self._processes is not None:
-            self._processes.start()
-            self.watched.append(self._processes.thread)
-            self.watch(self._processes.outage)
+        if self._processes is None:
+            return
+        for queue in self.registry.backends():
+            self.registry.recipe(queue)  # its files are downloaded by this process, if at all
+        # Before the device is measured: they take memory, and for some seconds a core.
+        self._processes.start()
+        self.watched.append(self._processes.thread)
+        self.watch(self._processes.outage)
 
     def _prep_threads(self, threads: int) -> int:
         # Those that wait for a process use no core: others download meanwhile, and have the next item ready for it.

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from legit_embedding.errors import in_one_line
+from legit_embedding.errors import ConfigError, in_one_line
 from legit_embedding.models.config import ModelConfig
 from legit_embedding.prep_processes.child import serve
 from legit_embedding.prep_processes.slot import Slot
@@ -45,10 +45,11 @@ def main(number: int) -> None:
     try:
         recipes = _recipes(json.load(sys.stdin))
         if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
-            message = f"making a model's recipe has started {threads - 1} threads, which children would lack"
-            raise RuntimeError(message)  # noqa: TRY301
+            message = f"the models' recipes start {threads - 1} threads, which a forked process would lack"
+            raise ConfigError(message)  # noqa: TRY301
     except Exception as error:  # noqa: BLE001 - whatever it is, the worker says so and does not start
-        control.send(json.dumps({"failed": in_one_line(error)}).encode())
+        said = in_one_line(error, named=not isinstance(error, ConfigError))
+        control.send(json.dumps({"failed": said}).encode())
         return
     gc.collect()
     gc.freeze()

@@ -16,7 +16,7 @@ from legit_embedding.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-START_S = 120.0
+START_S = 300.0
 """The time that the libraries and the recipes may take to load, in seconds."""
 END_S = 2.0
 _LONGEST_REPORT = 1 << 16

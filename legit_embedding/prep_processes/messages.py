@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -113,10 +114,10 @@ class _Reader:
         if dtype.kind not in _NUMBERS or not all(isinstance(each, int) and each >= 0 for each in shape):
             message = f"the answer of a prep process has an array of {name}, {shape}"
             raise ValueError(message)
-        found = np.empty(shape, dtype)
-        end = self._at + found.nbytes
+        end = self._at + dtype.itemsize * math.prod(shape)
         if end > len(self._data):
             raise ValueError("the answer of a prep process ends too early")
+        found = np.empty(shape, dtype)
         found.reshape(-1).view(np.uint8)[:] = np.frombuffer(self._data, np.uint8, found.nbytes, self._at)
         self._at = end
         return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.errors import BusyError, ConfigError, TaskError, in_one_line
 from legit_embedding.prep_processes.forking import Forking
-from legit_embedding.prep_processes.messages import NotHereError, read_answer
+from legit_embedding.prep_processes.messages import NotHereError, Request, read_answer
 from legit_embedding.prep_processes.slot import Slot
 from legit_embedding.redis_io.health import Outage
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from legit_embedding.models.backend import Prepared
     from legit_embedding.models.config import ModelConfig
-    from legit_embedding.prep_processes.messages import Request
 
 logger = logging.getLogger(__name__)
 
