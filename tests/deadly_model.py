@@ -1,7 +1,7 @@
 """A model whose recipe does what an item says to the process that it runs in, for tests of prep processes.
 
-In the settings: ``backend = "tests.deadly_model:DeadlyModel"``. An image file, or a text, begins with one of the orders;
-every other item is prepared as by `NullModel`.
+In the settings: ``backend = "tests.deadly_model:DeadlyModel"``. An image file, or a text, begins with one of the
+orders; every other item is prepared as by `NullModel`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from legit_embedding.models.backend import Prepared
 from legit_embedding.models.null import NullModel, NullOptions, NullRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from legit_embedding.models.backend import Recipe
 
@@ -60,26 +60,60 @@ class DeadlyRecipe(NullRecipe):
         return [order or item for order, item in zip(obeyed, found, strict=True)]
 
     def _obeyed(self, data: bytes) -> Prepared | None:
-        if data.startswith(KILL):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if data.startswith(HANG):
-            path = Path(data.removeprefix(HANG).decode())
-            path.with_suffix(".new").write_text(str(os.getpid()))
-            path.with_suffix(".new").rename(path)
-            threading.Event().wait()
-        if data.startswith(RAISE):
-            raise ZeroDivisionError("an order\nto raise")
-        if data.startswith(EXIT):
-            raise SystemExit(3)
-        if data.startswith(CUDA):
-            torch.zeros(1, device="cuda")
-        if data.startswith(WINDOWS):
-            windows = tuple(Prepared(np.arange(n, dtype=np.int64), cost=n) for n in (3, 1, 2))
-            return Prepared(windows[0].array, cost=3, truncated=True, windows=windows)
-        if data.startswith(NUMBERS):
-            return Prepared(np.linspace(0, 1, 24, dtype=np.float32).reshape(2, 3, 4).T, cost=7, repaired=True)
-        if data.startswith(LARGE):
-            return Prepared(np.ones(LARGE_BYTES, np.uint8), cost=1)
-        if data.startswith(OBJECTS):
-            return Prepared(np.array(["text"]), cost=1)
+        for order, obey in ORDERS.items():
+            if data.startswith(order):
+                return obey(data.removeprefix(order))
         return None
+
+
+def kill(_rest: bytes) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(rest: bytes) -> None:
+    path = Path(rest.decode())
+    path.with_suffix(".new").write_text(str(os.getpid()))
+    path.with_suffix(".new").rename(path)
+    threading.Event().wait()
+
+
+def fail(_rest: bytes) -> None:
+    raise ZeroDivisionError("an order\nto raise")
+
+
+def leave(_rest: bytes) -> None:
+    raise SystemExit(3)
+
+
+def use_cuda(_rest: bytes) -> None:
+    torch.zeros(1, device="cuda")
+
+
+def windows(_rest: bytes) -> Prepared:
+    made = tuple(Prepared(np.arange(n, dtype=np.int64), cost=n) for n in (3, 1, 2))
+    return Prepared(made[0].array, cost=3, truncated=True, windows=made)
+
+
+def numbers(_rest: bytes) -> Prepared:
+    return Prepared(np.linspace(0, 1, 24, dtype=np.float32).reshape(2, 3, 4).T, cost=7, repaired=True)
+
+
+def large(_rest: bytes) -> Prepared:
+    return Prepared(np.ones(LARGE_BYTES, np.uint8), cost=1)
+
+
+def objects(_rest: bytes) -> Prepared:
+    return Prepared(np.array(["text"]), cost=1)
+
+
+ORDERS: dict[bytes, Callable[[bytes], Prepared | None]] = {
+    KILL: kill,
+    HANG: hang,
+    RAISE: fail,
+    EXIT: leave,
+    CUDA: use_cuda,
+    WINDOWS: windows,
+    NUMBERS: numbers,
+    LARGE: large,
+    OBJECTS: objects,
+}
