@@ -52,7 +52,7 @@ class Side(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one run took: images/s, and processor milliseconds for each image."""
+    """The figures of one run: images/s, and processor milliseconds for each image."""
 
     speed: float
     own_ms: float
@@ -70,6 +70,12 @@ def run(side: Side, datas: list[bytes]) -> Run:
     speed = through_threads(work, datas, side.threads, 1)
     own, others = time.process_time() - own, side.processor_s() - others
     return Run(speed, own / len(datas) * 1000, (own + others) / len(datas) * 1000)
+
+
+def private_mb(side: Side) -> float:
+    """The memory that a process has for itself, on average."""
+    pids = side.processes.pids if side.processes else []
+    return statistics.mean(psutil.Process(pid).memory_full_info().uss / 1e6 for pid in pids)
 
 
 def sides(counts: list[int]) -> list[Side]:
@@ -124,11 +130,14 @@ def main() -> None:
     made = sides(options.processes)
     try:
         table = rows(made, options.images, options.rounds)
+        own = {side.name: private_mb(side) for side in made if side.processes is not None}
     finally:
         for side in made:
             if side.processes is not None:
                 side.processes.close()
-    summary = {"torch": torch.__version__, "load average before": before, "at the end": os.getloadavg()[0]}
+    summary: dict[str, object] = {"torch": torch.__version__}
+    summary |= {f"{name}: memory of each that it shares with no other, MB": mb for name, mb in own.items()}
+    summary |= {"load average before": before, "at the end": os.getloadavg()[0]}
     show(f"Prep on {available_cpus()} cores, JPEGs to 224 px, median of {options.rounds}", table, summary, options.json)
 
 

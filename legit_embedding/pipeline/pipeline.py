@@ -317,7 +317,7 @@ class Pipeline:
 
     def _prep_threads(self, threads: int) -> int:
         # Those that wait for a process use no core: others download meanwhile, and have the next item ready for it.
-        return threads + self.settings.prep.processes
+        return threads + (self.settings.prep.processes if self._processes is not None else 0)
 
     def _recipe(self, queue: str) -> Recipe:
         recipe = self.registry.recipe(queue)
@@ -350,7 +350,7 @@ class Pipeline:
 
 
 def _prep_processes(settings: Settings) -> PrepProcesses | None:
-    if not settings.prep.processes:
+    if not settings.prep.processes or all(model.is_remote for model in settings.models.values()):
         return None
     from legit_embedding.prep_processes.processes import PrepProcesses
 

@@ -180,15 +180,15 @@ class PrepProcesses:
     def _await(self, child: Child, slot: Slot) -> tuple[bytes, bytes]:
         """The answer, unless the child takes too long: then it is ended."""
         slot.channel.settimeout(LOOK_S)
-        begun_at: float | None = None
+        end, has_begun = time.monotonic() + SLOTS * LONGEST_S, False
         while True:
             try:
                 return slot.receive()
             except TimeoutError:
                 now = time.monotonic()
-                if begun_at is None:
-                    begun_at = now if slot.has_begun else None
-                elif now - begun_at > LONGEST_S and self._forking is not None:
+                if slot.has_begun and not has_begun:
+                    end, has_begun = now + LONGEST_S, True
+                elif now > end and self._forking is not None:
                     child.is_late = True
                     self._forking.order({"kill": child.number})
 

@@ -194,6 +194,27 @@ def test_a_model_that_is_not_there_is_refused():
         PrepProcesses({"absent": model}, 1, MAX_BYTES).start()
 
 
+def test_one_that_stands_still_is_ended(processes, threads, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_S", 0.05)
+    monkeypatch.setattr(module, "LONGEST_S", 0.1)
+    pid = wait_for(lambda: processes.pids, WAIT_S, "a child")[0]
+    os.kill(pid, signal.SIGSTOP)
+    assert works(processes), "it had not begun with the item, which goes to the next one"
+    assert processes.pids != [pid]
+
+
+def test_without_processes_nothing_of_them_is_loaded():
+    program = (
+        "import sys\n"
+        "from legit_embedding.config import Settings\n"
+        "from legit_embedding.pipeline.pipeline import Pipeline\n"
+        "pipeline = Pipeline(Settings(), 'pod', 2, redis=False)\n"
+        "assert not [name for name in sys.modules if name.startswith('legit_embedding.prep_processes')]\n"
+        "assert pipeline.stage._wanted == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
+
+
 def test_many_threads_share_them(threads):
     made = PrepProcesses({"deadly": DEADLY}, 2, MAX_BYTES)
     made.start()
