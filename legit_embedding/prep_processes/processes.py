@@ -30,7 +30,10 @@ LONGEST_S = 60.0
 """The time that a child may take for one call, in seconds; then it is ended."""
 LOOK_S = 1.0
 PAUSES_S = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
-"""The pauses before a child that has died young is replaced, in seconds, from its first such death in a row on."""
+"""The pauses before a child is replaced, in seconds: for the first of those in a row that die young, the second, ...
+
+Young is who has finished no item, and has not lived for `YOUNG_S`.
+"""
 YOUNG_S = 10.0
 CLOSE_S = 5.0
 
@@ -43,6 +46,7 @@ class Child:
         self.pid = 0
         self.is_alive = True
         self.is_late = False
+        self.has_worked = False
         self.free = slots
         self.slots = tuple(slots)
         self.born_at = time.monotonic()
@@ -56,14 +60,16 @@ class Place:
         self.due = 0.0
         self.deaths = 0
 
-    def died(self) -> None:
-        """Plan the next child."""
+    def died(self) -> float:
+        """Plan the next child; returns the pause before it, in seconds."""
         now = time.monotonic()
-        if self.child is not None and now - self.child.born_at > YOUNG_S:
-            self.deaths = 0
-        self.due = now + PAUSES_S[min(self.deaths, len(PAUSES_S) - 1)]
+        if self.child is not None and (self.child.has_worked or now - self.child.born_at > YOUNG_S):
+            self.deaths = 0  # it was an item's fault, or somebody's, and not the place's: others need it back
+        pause = PAUSES_S[min(self.deaths, len(PAUSES_S) - 1)]
+        self.due = now + pause
         self.deaths += 1
         self.child = None
+        return pause
 
 
 class PrepProcesses:
@@ -143,6 +149,7 @@ class PrepProcesses:
                 if slot.has_begun:
                     raise _died(child, request) from None
             else:
+                child.has_worked = True
                 return read_answer(*answer)
             finally:
                 self._release(child, slot)
@@ -270,9 +277,7 @@ class PrepProcesses:
             del self._children[child.number]
         self.deaths += 1
         place = next(place for place in self._places if place.child is child)
-        place.died()
-        pause = max(0.0, place.due - time.monotonic())
-        logger.warning("Prep process %d ended: %s. Another one takes its place in %.1f s", child.pid, how, pause)
+        logger.warning("Prep process %d ended: %s. It is replaced in %.2f s", child.pid, how, place.died())
 
     def _forker_ended(self) -> None:
         """Start the process that children are forked from again; they are gone with it."""

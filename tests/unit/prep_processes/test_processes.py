@@ -203,6 +203,19 @@ def test_one_that_stands_still_is_ended(processes, threads, monkeypatch):
     assert processes.pids != [pid]
 
 
+def test_the_pause_grows_with_those_that_die_without_having_worked():
+    place = module.Place()
+
+    def pause(*, has_worked: bool) -> float:
+        place.child = module.Child(1, [])
+        place.child.has_worked = has_worked
+        return place.died()
+
+    assert [pause(has_worked=False) for _ in range(8)] == pytest.approx([0, 0.25, 0.5, 1, 2, 5, 5, 5])
+    assert pause(has_worked=True) == pytest.approx(0)
+    assert pause(has_worked=False) == pytest.approx(0.25)
+
+
 def test_without_processes_nothing_of_them_is_loaded():
     program = (
         "import sys\n"
