@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 
 from legit_embedding.errors import CudaForbiddenError, TaskError, in_one_line
@@ -66,18 +67,23 @@ class Both(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[Callable[[str], Both]]:
+def processes() -> Iterator[PrepProcesses]:
+    made = PrepProcesses(MODELS, 1, MAX_BYTES)
+    made.start()
+    yield made
+    assert made.deaths == 0
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def both(processes: PrepProcesses) -> Callable[[str], Both]:
     registry = Registry(MODELS)
-    processes = PrepProcesses(MODELS, 1, MAX_BYTES)
-    processes.start()
 
     def of(queue: str) -> Both:
         recipe = registry.recipe(queue)
         return Both(recipe, ProcessRecipe(recipe, queue, processes))
 
-    yield of
-    assert processes.deaths == 0
-    processes.close()
+    return of
 
 
 def outcome(call: Callable[[], list[Prepared]]) -> object:
@@ -103,6 +109,12 @@ def test_good_images(both, name):
     expected = outcome(lambda: [here.image(data, MAX_PIXELS)])
     assert isinstance(expected, list)
     assert outcome(lambda: [there.image(data, MAX_PIXELS)]) == expected
+
+
+def test_decoders_that_can_be_slow_are_started_by_the_worker_alone(both, processes):
+    _, there = both("clip (image)")
+    assert there.image(encoded(photo(PHOTOS[0]), "BMP"), MAX_PIXELS).cost == 1
+    assert psutil.Process(processes.pids[0]).children() == []
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
