@@ -24,6 +24,7 @@ from legit_embedding.settings.sections import (
     EngineConfig,
     FetchConfig,
     HttpConfig,
+    PrepConfig,
     StreamConfig,
     TaskNames,
     TelemetryConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "HttpConfig",
     "Kind",
     "ModelConfig",
+    "PrepConfig",
     "RemoteConfig",
     "Settings",
     "StreamConfig",
@@ -100,6 +102,8 @@ class Settings(BaseSettings):
     """The folders below which an `image_path` may point; empty to refuse all of them."""
     handoff_dir: Path = Path("/dev/shm/legit_embedding")  # noqa: S108 - the contract's hand-off directory
     """The folder through which prep-only workers hand over tensors."""
+    prep: PrepConfig = PrepConfig()
+    """Preparation of items on the CPU."""
     engine: EngineConfig = EngineConfig()
     """The use of the device."""
     http: HttpConfig = HttpConfig()

@@ -24,6 +24,8 @@ class Encoder(Protocol):
     """Number of special tokens after each text."""
     least_window: int
     """Minimum number of leading characters needed to get a text's first tokens right."""
+    releases_gil: bool
+    """True if other threads run Python code meanwhile."""
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text."""
@@ -39,6 +41,7 @@ class FastEncoder:
     """
 
     least_window = 0
+    releases_gil = True
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()
@@ -60,6 +63,7 @@ class SlowEncoder:
     """
 
     least_window = 0
+    releases_gil = False
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -87,6 +91,7 @@ class BpeEncoder:
     head = tail = 1
     least_window = 1 << 13
     """Its repair of broken encodings looks at whole lines."""
+    releases_gil = False
 
     def __init__(self, tokenizer: SimpleTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -110,6 +115,7 @@ class CleanedEncoder:
     """
 
     least_window = BpeEncoder.least_window
+    releases_gil = False
 
     def __init__(self, encoder: Encoder, clean: Callable[[str], str], replaced: frozenset[int]) -> None:
         self._encoder = encoder

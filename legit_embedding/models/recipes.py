@@ -143,6 +143,11 @@ class TextRecipe:
         return self._limit
 
     @property
+    def releases_gil(self) -> bool:
+        """True if other threads run Python code while texts are tokenised."""
+        return self._encoder.releases_gil
+
+    @property
     def length(self) -> int:
         """Fixed length of texts if all are padded to it, otherwise 0."""
         return self._filling.length if self._filling is not None else 0

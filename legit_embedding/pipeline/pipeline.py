@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
+    from legit_embedding.models.backend import Recipe
     from legit_embedding.pipeline.caller import Caller, Tracer
     from legit_embedding.pipeline.protocols import Source
+    from legit_embedding.prep_processes.processes import PrepProcesses
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.wire.result import Origin
     from legit_embedding.wire.task import HandOff, TokenIds
@@ -104,20 +106,22 @@ class Pipeline:
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         queues = self.registry.queues()
         self._holds = HeldBySource(queues, settings.engine, self.processor.full_batch)
+        self._processes = _prep_processes(settings)
+        self._recipes: dict[str, Recipe] = {}
         self._room = Backpressure(lambda: self._holds.room(self.in_flight), self.writer, self.processor.has_room)
         self._accounts = Accounts(queues, handoffs, self._parking, self._holds.by_origin, on_closed=self._room.closed)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(
                 ContentReader(self._fetcher, settings.fetch, settings.image_roots),
                 handoffs,
-                self.registry.recipe,
+                self._recipe,
                 self.processor,
                 self._retry,
                 settings.fetch.max_pixels,
                 self._accounts.counts.prepared,
             ),
             has_room=self._room.for_prep,
-            threads=threads,
+            threads=self._prep_threads(threads),
             on_crash=_answer_crash,
             batch=self._prep_batch,
             gather_s=GATHER_S,
@@ -135,6 +139,7 @@ class Pipeline:
         if self.prep_only:
             forbid_cuda_in_process()
         self.writer.start()
+        self._start_processes()
         self.processor.start()
         self.stage.start()
         self.phase = "running"
@@ -244,7 +249,7 @@ class Pipeline:
 
     def resize(self, threads: int) -> None:
         """Change the number of prep threads."""
-        self.stage.resize(threads)
+        self.stage.resize(self._prep_threads(threads))
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until every task is closed; False if the timeout came first."""
@@ -265,6 +270,7 @@ class Pipeline:
             writer=self.writer.stats(),
             source=together([source.stats() for source in self.sources]),
             counts=self._accounts.counts,
+            prep_process_deaths=None if self._processes is None else self._processes.deaths,
         )
 
     def stop(self, within: float = math.inf) -> None:
@@ -277,7 +283,11 @@ class Pipeline:
         self.stop_reading()
         self._prober.close()
         give_back(self.stage.take_back())
-        self.stage.close(left())
+        finished = self.stage.close(left())
+        if self._processes is not None:
+            self._processes.close()
+            if not finished:  # what waited for a process is put off now
+                self.stage.close(left())
         give_back(self.stage.take_back())
         self.processor.close(give_back=True, timeout=left())
         self.writer.close(left())
@@ -294,6 +304,30 @@ class Pipeline:
         batching = {f"batching {name}": str(model) for name, model in engine.models.items()} if engine else {}
         busy = {"device-busy": round(engine.busy, 3)} if engine else {}
         return batching | busy | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
+
+    def _start_processes(self) -> None:
+        if self._processes is None:
+            return
+        for queue in self.registry.backends():
+            self.registry.recipe(queue)  # its files are downloaded by this process, if at all
+        # Before the device is measured: they take memory, and for some seconds a core.
+        self._processes.start()
+        self.watched.append(self._processes.thread)
+        self.watch(self._processes.outage)
+
+    def _prep_threads(self, threads: int) -> int:
+        # Those that wait for a process use no core: others download meanwhile, and have the next item ready for it.
+        return threads + (self.settings.prep.processes if self._processes is not None else 0)
+
+    def _recipe(self, queue: str) -> Recipe:
+        recipe = self.registry.recipe(queue)
+        if self._processes is None or self.registry.tower(queue).config.is_remote:
+            return recipe
+        if queue not in self._recipes:
+            from legit_embedding.prep_processes.recipe import ProcessRecipe
+
+            self._recipes[queue] = ProcessRecipe(recipe, queue, self._processes)
+        return self._recipes[queue]
 
     def _prep_batch(self, model: str) -> int:
         # Texts are faster to tokenise together; an image may have to be downloaded first.
@@ -313,6 +347,14 @@ class Pipeline:
 
     def _room_for_all(self) -> None:
         self._room.changed()
+
+
+def _prep_processes(settings: Settings) -> PrepProcesses | None:
+    if not settings.prep.processes or all(model.is_remote for model in settings.models.values()):
+        return None
+    from legit_embedding.prep_processes.processes import PrepProcesses
+
+    return PrepProcesses(settings.models, settings.prep.processes, settings.fetch.max_bytes)
 
 
 def _refuse(job: Job, error: Exception) -> None:

@@ -68,6 +68,8 @@ class Snapshot:
     prep_seconds: dict[str, Distribution] = field(default_factory=dict)
     last_errors: tuple[Failure, ...] = ()
     """The last tasks that ended in an error, oldest first."""
+    prep_process_deaths: int | None = None
+    """The prep processes that have died; None if there are none."""
     notices: tuple[str, ...] = ()
     """Warnings of a worker that is well otherwise, one sentence each."""
     probes: Mapping[str, str] = field(default_factory=dict)

@@ -102,6 +102,14 @@ class FetchConfig(_Section):
     """The longest that an image may take to decode, in seconds, in a format whose decoder can be slow."""
 
 
+class PrepConfig(_Section):
+    """Preparation of items on the CPU."""
+
+    processes: Annotated[int, Field(ge=0, le=512)] = 0
+    """The processes that decode images, and tokenise texts where Python itself does that; 0 to do it in the prep
+    threads. Worth it where prep is the limit and there are more cores than one Python interpreter can keep busy."""
+
+
 class EngineConfig(_Section):
     """Use of the device."""
 

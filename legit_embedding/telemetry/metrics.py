@@ -69,6 +69,9 @@ class WorkerCollector(Families):
         help_ = "Attempts that failed and were put off."
         retries = {"prep": sum(snapshot.prep_retries.values()), "write": snapshot.writer.retries}
         yield self._counter("legit_retries", help_, retries, "stage")
+        if snapshot.prep_process_deaths is not None:
+            help_ = "Prep processes that have died and been replaced."
+            yield self._counter("legit_prep_process_deaths", help_, {ALONE: snapshot.prep_process_deaths})
         yield self._gauge(
             "legit_in_flight_items", "Tasks taken over and not answered yet.", {ALONE: snapshot.in_flight}
         )

@@ -16,7 +16,7 @@ FLOORS = [
     {"config"},
     {"prep"},
     {"models"},
-    {"engine"},
+    {"engine", "prep_processes"},
     {"remote"},
     {"sinks", "dead_letter"},  # the sink buries what no stream takes, and a burial is an answer
     {"pipeline"},

@@ -35,6 +35,8 @@ class SlowDecoders:
 
     def __init__(self, budget_s: float = 5.0) -> None:
         self.budget_s = budget_s
+        self.elsewhere = False
+        """True in a process that leaves such images to the one that started it."""
         self._places = threading.BoundedSemaphore(PROCESSES)
         self._waiting = threading.BoundedSemaphore(MOST_STAND_INS - PROCESSES)
         self._idle: list[subprocess.Popen[bytes]] = []
@@ -44,9 +46,11 @@ class SlowDecoders:
         """Decode an image file; the second value says whether it was damaged and has been completed.
 
         Raises:
-            BusyError: every process is busy with other images.
+            BusyError: every process is busy with other images, or it is for another process to have some.
             TaskError: ``undecodable``, or ``too_large``: too many pixels, or more work than `budget_s`.
         """
+        if self.elsewhere:
+            raise BusyError(self.are_busy)
         with standing_aside(), self._place():
             return self._decoded(data, max_pixels)
 

@@ -1,0 +1,1 @@
+"""Child processes that decode and tokenise for the prep threads: ``prep.processes``."""
