@@ -75,7 +75,7 @@ def pending(client: redis.Redis) -> list[dict[str, Any]]:
 
 
 def are_under_way(client: redis.Redis, worker: StreamWorker) -> bool:
-    """True if the server has delivered more than has arrived, by more than the four pages that are asked for at once."""
+    """True if the server has delivered more than has arrived, by more than the four pages asked for together."""
     return len(pending(client)) + client.xlen(CONFIG.results) > len(worker.seen) + 4 * 64
 
 
