@@ -54,6 +54,10 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
+    def cut(self) -> None:
+        """Cut every connection, and lose all that is under way."""
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
+
     async def _listen(self) -> str:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
@@ -62,6 +66,9 @@ class Proxy:
     async def _close(self) -> None:
         assert self._server is not None
         self._server.close()
+        await self._cut()
+
+    async def _cut(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

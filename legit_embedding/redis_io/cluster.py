@@ -176,8 +176,17 @@ class _HeldConnection(Connection):
         self._all = link
         self._host = host
 
-    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """Send several commands in one round trip, and again what is redirected."""
-        replies = await self._held.pipeline(commands)
+    @property
+    def is_owed(self) -> bool:
+        """True while replies of the node are still to come."""
+        return self._held.is_owed
+
+    async def send(self, commands: Sequence[Command]) -> None:
+        """Send several commands to this node."""
+        await self._held.send(commands)
+
+    async def receive(self, commands: Sequence[Command]) -> list[Any]:
+        """Wait for the replies, and send again what is redirected."""
+        replies = await self._held.receive(commands)
         self.left = self.left or any(isinstance(reply, MovedError) for reply in replies)
         return await self._all.followed(self._host, commands, replies)

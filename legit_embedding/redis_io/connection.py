@@ -65,6 +65,12 @@ class Connection:
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self._awaited = 0
+
+    @property
+    def is_owed(self) -> bool:
+        """True while replies are still to come, so that the next reply does not belong to the next command."""
+        return self._awaited > 0
 
     async def call(self, *command: Argument | Packed) -> Any:  # noqa: ANN401 - a reply is what the command makes it
         """Send one command; see `Link.call`."""
@@ -75,15 +81,28 @@ class Connection:
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands; see `Link.pipeline`."""
+        await self.send(commands)
+        return await self.receive(commands)
+
+    async def send(self, commands: Sequence[Command]) -> None:
+        """Send several commands, whose replies are received later, in the same order."""
         if commands:
-            await self._connection.send_packed_command([chunk for command in commands for chunk in _pack(command)])
+            packed = [chunk for command in commands for chunk in _pack(command)]
+            # A health check would take the next reply for its own.
+            await self._connection.send_packed_command(packed, check_health=not self.is_owed)
+            self._awaited += len(commands)
+
+    async def receive(self, commands: Sequence[Command]) -> list[Any]:
+        """Wait for the replies to the commands that were sent first; an error reply is one of them."""
         return [await self._reply() for _ in commands]
 
     async def _reply(self) -> Any:  # noqa: ANN401
         try:
-            return await self._connection.read_response()
+            reply = await self._connection.read_response()
         except ResponseError as error:
-            return error
+            reply = error
+        self._awaited -= 1
+        return reply
 
 
 class Link:
@@ -108,9 +127,12 @@ class Link:
             RedisError: the server is unreachable.
         """
         connection = await self._pool.get_connection()
+        held = Connection(connection)
         try:
-            yield Connection(connection)
+            yield held
         finally:
+            if held.is_owed:
+                await connection.disconnect(nowait=True)
             await self._pool.release(connection)
 
     async def call(self, *command: Argument | Packed) -> Any:  # noqa: ANN401 - a reply is what the command makes it

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from threading import Event
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -73,6 +74,11 @@ def pending(client: redis.Redis) -> list[dict[str, Any]]:
     return list(client.xpending_range(CONFIG.tasks, CONFIG.group, "-", "+", 10_000))
 
 
+def are_under_way(client: redis.Redis, worker: StreamWorker) -> bool:
+    """True if the server has delivered more than has arrived, by more than the four pages asked for together."""
+    return len(pending(client)) + client.xlen(CONFIG.results) > len(worker.seen) + 4 * 64
+
+
 def consumers(client: redis.Redis) -> set[str]:
     return {consumer["name"] for consumer in client.xinfo_consumers(CONFIG.tasks, CONFIG.group)}
 
@@ -133,6 +139,69 @@ class TestReading:
             worker.work = good  # type: ignore[method-assign]
             wait_for_answers(client, ["task-0"])
             assert [entry.deliveries for entry in worker.seen] == [1, 2]
+
+
+class TestReadingAhead:
+    def test_the_next_page_is_asked_for_while_one_is_delivered(self, client: redis.Redis, any_redis_url: str) -> None:
+        with_group(client)
+        names = add(client, 2000)
+        go_on = Event()
+        with StreamWorker(CONFIG, any_redis_url, "w1", limit=5000) as worker:
+            work = worker.work
+            worker.work = lambda entry: (len(worker.seen) == 65 and go_on.wait(20), work(entry))[1]  # type: ignore[method-assign]
+            try:
+                # The first read is of one page, and those that follow of four.
+                wait_for(lambda: len(pending(client)) == (4 + 4) * 64 or len(worker.seen) > 65, 10, "a read ahead")
+                assert len(worker.seen) == 65
+            finally:
+                go_on.set()
+            wait_for_answers(client, names)
+
+    def test_what_is_asked_for_counts_as_in_flight(self, client: redis.Redis, any_redis_url: str) -> None:
+        names = add(client, 2000)
+        with Proxy(any_redis_url, delay_s=0.02) as proxy, StreamWorker(CONFIG, proxy.url, "w1", limit=700) as worker:
+            worker.answering = False
+            wait_for(lambda: len(worker.seen) >= 700, 10, "a full worker")
+            wait_for(worker.writer.has_room, 10, "the writer")
+            assert len(worker.seen) == len(pending(client)) == 700
+            worker.answer_all()
+            wait_for_answers(client, names)
+
+    def test_what_is_under_way_at_a_stop_is_finished(self, client: redis.Redis, any_redis_url: str) -> None:
+        with_group(client)
+        names = add(client, 3000)
+        with Proxy(any_redis_url, delay_s=0.1) as proxy, StreamWorker(CONFIG, proxy.url, "w1", limit=2000) as worker:
+            wait_for(lambda: are_under_way(client, worker), 10, "reads under way")
+            seen = len(worker.seen)
+            worker.source.stop_reading()
+            wait_for(lambda: len(worker.seen) > seen and not pending(client), 10, "the end of the work")
+        assert consumers(client) == set()
+        assert len(worker.seen) < 3000
+        with StreamWorker(CONFIG, any_redis_url, "w2"):
+            wait_for_answers(client, names)
+
+    def test_a_connection_that_is_cut_with_reads_under_way_loses_nothing(
+        self, client: redis.Redis, any_redis_url: str
+    ) -> None:
+        with_group(client)
+        names = add(client, 3000)
+        with Proxy(any_redis_url, delay_s=0.1) as proxy, StreamWorker(CONFIG, proxy.url, "w1", limit=2000) as worker:
+            wait_for(lambda: are_under_way(client, worker), 10, "reads under way")
+            proxy.cut()
+            wait_for_answers(client, names, timeout=40)
+            assert {entry.deliveries for entry in worker.seen} == {1}
+
+    def test_a_connection_with_replies_to_come_is_not_used_again(self, any_redis_url: str) -> None:
+        async def leave_early(url: str) -> object:
+            link = Link(url, 10)
+            async with link.hold() as connection:
+                await connection.send([("PING",)])
+            said = await link.call("ECHO", "mine")
+            await link.close()
+            return said
+
+        with Proxy(any_redis_url, delay_s=0.05) as proxy:
+            assert asyncio.run(leave_early(proxy.url)) == b"mine"
 
 
 class TestReclaim:

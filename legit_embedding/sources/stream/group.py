@@ -11,10 +11,10 @@ from redis.exceptions import ResponseError
 from legit_embedding.redis_io.connection import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from legit_embedding.config import StreamConfig
-    from legit_embedding.redis_io.connection import Argument, Connection, Link
+    from legit_embedding.redis_io.connection import Argument, Command, Connection, Link
 
     Delivered = list[tuple[str, list[bytes]]]
 
@@ -54,19 +54,24 @@ class Group:
         else:
             logger.info("made the group %r of the stream %r", self._config.group, self._config.tasks)
 
-    async def read(self, connection: Connection, counts: Iterable[int], block_ms: int) -> Delivered:
-        """Read new entries.
+    async def ask(self, connection: Connection, counts: Iterable[int], block_ms: int = 0) -> list[Command]:
+        """Ask for new entries; the reads share one round trip, and `receive` takes what they bring.
 
         Args:
             connection: the connection that may block.
-            counts: the most entries of each read; several reads share one round trip.
+            counts: the most entries of each read.
             block_ms: how long the first read waits for entries, in milliseconds; 0 does not wait.
         """
         block: tuple[Argument, ...] = ("BLOCK", block_ms) if block_ms else ()
         head = ("XREADGROUP", "GROUP", self._config.group, self.consumer)
-        reads = [(*head, "COUNT", count, *block, "STREAMS", self._config.tasks, ">") for count in counts]
+        reads: list[Command] = [(*head, "COUNT", count, *block, "STREAMS", self._config.tasks, ">") for count in counts]
+        await connection.send(reads)
+        return reads
+
+    async def receive(self, connection: Connection, reads: Sequence[Command]) -> Delivered:
+        """Wait for the entries that reads bring; reads are received in the order in which they were asked."""
         delivered: Delivered = []
-        for reply in await connection.pipeline(reads):
+        for reply in await connection.receive(reads):
             if isinstance(reply, ResponseError):
                 if delivered:
                     break  # entries already read are kept, and the next read fails in the same way

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.tasks import end
+from legit_embedding.sources.stream.read_ahead import ReadAhead
 from legit_embedding.wire.stream_entry import Entry
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
     from legit_embedding.dead_letter.bury import DeadLetter
     from legit_embedding.redis_io.connection import Connection
-    from legit_embedding.sources.stream.group import Group
+    from legit_embedding.sources.stream.group import Delivered, Group
     from legit_embedding.sources.stream.in_flight import InFlightEntries
     from legit_embedding.sources.stream.retries import Retries
 
@@ -29,10 +30,10 @@ logger = logging.getLogger(__name__)
 _ROOM_POLL_S = 0.1
 _GATHER_S = 0.002
 """Pause after there was no room, in seconds, so that the next read takes many entries and not one."""
-_PAGE_S = 0.002
-"""Round-trip time per page read ahead, in seconds: one of 77 ms carries 39 pages, so latency costs no speed."""
+_PAGE_S = 0.0025
+"""Round-trip time per page under way, in seconds: 77 ms carry 30 pages, or 25,000 entries per second."""
 _PAGES = 4
-"""Pages read ahead from a server close by: each stage hands over more at a time, for 0.8 of the CPU of one page."""
+"""Pages asked for together: each stage hands over more at a time, for 0.8 of the CPU of one page."""
 _NUDGE_S = 0.05
 
 
@@ -66,8 +67,9 @@ class Reader:
         self._block_ms = min(config.block_ms, int(group.link.timeout_s * 500))
         self._client_id: int | None = None
         self._blocked = False
-        self._round_trip_s = 0.0
-        self._pages = 1
+        self._more = False
+        """True if the last read was full: there are more entries, and no need to wait for them."""
+        self._ahead = _PAGES
 
     async def run(self) -> None:
         """Read until `stopping` is set."""
@@ -81,10 +83,11 @@ class Reader:
 
     async def _read_over(self, connection: Connection) -> None:
         await self._introduce(connection)
+        reads = ReadAhead(self._group, connection)
         while not (self._stopping.is_set() or connection.left):
             room = self._in_flight.room()
             if room > 0:
-                await self._step(connection, room)
+                await self._step(reads, room)
             else:
                 await self._in_flight.change(_ROOM_POLL_S)
                 await asyncio.sleep(_GATHER_S)
@@ -106,9 +109,9 @@ class Reader:
         began = time.monotonic()
         with suppress(ResponseError):  # without permission, a read ends when its time is over
             self._client_id = await connection.call("CLIENT", "ID")
-        self._round_trip_s = time.monotonic() - began
+        self._ahead = max(_PAGES, int((time.monotonic() - began) / _PAGE_S))
 
-    async def _step(self, connection: Connection, room: int) -> None:
+    async def _step(self, reads: ReadAhead, room: int) -> None:
         """Do the most urgent action: bury, retry, retry suspects alone, or read new entries."""
         if dead := self._retries.dead():
             await self._bury(dead)
@@ -117,21 +120,49 @@ class Reader:
         elif suspects := self._retries.suspects():
             await self._try_alone(suspects)
         else:
-            await self._read(connection, room)
+            await self._read(reads, room)
 
-    async def _read(self, connection: Connection, room: int) -> None:
-        count = min(self._config.read_count, room)
-        pages = min(self._pages, room // count)
-        # If the last read was full there are more entries, and no need to wait for them.
-        self._blocked = pages == 1
+    async def _read(self, reads: ReadAhead, room: int) -> None:
+        """Wait for new entries, or if there are more than were read, read until there are not."""
+        if self._more:
+            await self._read_on(reads)
+            return
+        self._blocked = True
         try:
-            delivered = await self._group.read(connection, [count] * pages, self._block_ms if self._blocked else 0)
+            await reads.ask([min(self._config.read_count, room)], self._block_ms)
+            delivered, self._more = await reads.receive()
         finally:
             self._blocked = False
-        full = len(delivered) == count * pages
-        self._pages = max(_PAGES, int(self._round_trip_s / _PAGE_S)) if full else 1
-        for entry_id, fields in delivered:
-            self._deliver(entry_id, fields, 1)
+        self._deliver_all(delivered)
+
+    async def _read_on(self, reads: ReadAhead) -> None:
+        """Read while each read is full; the next ones are under way while the entries of one are delivered."""
+        await self._ask_ahead(reads, 0)
+        while reads.asked:
+            delivered, full = await reads.receive()
+            self._more = self._more and full
+            try:
+                await self._ask_ahead(reads, len(delivered))
+            finally:
+                self._deliver_all(delivered)
+
+    async def _ask_ahead(self, reads: ReadAhead, received: int) -> None:
+        """Have as many reads under way as the distance takes and as there is room for; none if something else is due.
+
+        Args:
+            reads: the reads under way.
+            received: the number of entries that are about to be delivered.
+        """
+        if self._stopping.is_set() or reads.is_left or not self._more or len(self._retries):
+            return
+        count = self._config.read_count
+        room = self._in_flight.room() - received - reads.asked
+        pages = min(self._ahead - reads.asked // count, room // count)
+        while pages > 0:
+            await reads.ask([count] * min(pages, _PAGES))
+            pages -= _PAGES
+        if not reads.asked and 0 < room < count:
+            await reads.ask([room])
 
     async def _try_again(self, tries: Mapping[str, int]) -> None:
         taken = await self._group.take(tries)
@@ -167,6 +198,10 @@ class Reader:
             await self._group.clear(entry_id)
         elif await self._dead_letter.bury(self._group.link, Entry.read(entry_id, fields, tries), fields):
             logger.warning("the stream entry %s is in the dead letter: it was tried %d times", entry_id, tries)
+
+    def _deliver_all(self, delivered: Delivered) -> None:
+        for entry_id, fields in delivered:
+            self._deliver(entry_id, fields, 1)
 
     def _deliver(self, entry_id: str, fields: Sequence[bytes], deliveries: int) -> None:
         if entry_id not in self._in_flight:
