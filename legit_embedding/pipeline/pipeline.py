@@ -32,7 +32,7 @@ from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
@@ -163,23 +163,24 @@ class Pipeline:
             headers: the message headers with the producer's trace context; if None, the task's own fields may hold it.
         """
         job = self._job(origin, caller)
-        try:
-            self._admission.admit(job, raw, accepts, kind, expires, headers)
-        except Exception as error:  # noqa: BLE001 - nothing between a source and its answer leaves a task unsettled
-            self._accounts.opened(job)
-            _refuse(job, error)
-            return job
-        self._accounts.opened(job)
-        try:
-            self.stage.submit(job.model, job)
-        except Exception as error:  # noqa: BLE001
-            _refuse(job, error)
+        if self._admits(job, raw, accepts, kind, expires, headers):
+            self._take_on([job])
         return job
+
+    def submit_all(self, tasks: Iterable[tuple[object, Origin, Caller]]) -> None:
+        """Accept tasks that one source brings together, as `submit` does each of them; never blocks."""
+        admitted: dict[str, list[Job]] = {}
+        for raw, origin, caller in tasks:
+            job = self._job(origin, caller)
+            if self._admits(job, raw):
+                admitted.setdefault(job.model, []).append(job)
+        for jobs in admitted.values():
+            self._take_on(jobs)
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error, without validating it further."""
         job = self._job(origin, caller)
-        self._accounts.opened(job)
+        self._accounts.opened([job])
         try:
             self._admission.read_address(job, raw)
         except Exception as problem:  # noqa: BLE001
@@ -294,6 +295,33 @@ class Pipeline:
         batching = {f"batching {name}": str(model) for name, model in engine.models.items()} if engine else {}
         busy = {"device-busy": round(engine.busy, 3)} if engine else {}
         return batching | busy | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
+
+    def _admits(
+        self,
+        job: Job,
+        raw: object,
+        accepts: type[TaskObject] | type[HandOff] | type[TokenIds] = TaskObject,
+        kind: Kind | None = None,
+        expires: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Admit a task; False if it is refused, and answered."""
+        try:
+            self._admission.admit(job, raw, accepts, kind, expires, headers)
+        except Exception as error:  # noqa: BLE001 - nothing between a source and its answer leaves a task unsettled
+            self._accounts.opened([job])
+            _refuse(job, error)
+            return False
+        return True
+
+    def _take_on(self, jobs: list[Job]) -> None:
+        """Queue admitted jobs of one source and model for prep."""
+        self._accounts.opened(jobs)
+        try:
+            self.stage.submit(jobs[0].model, *jobs)
+        except Exception as error:  # noqa: BLE001
+            for job in jobs:
+                _refuse(job, error)
 
     def _prep_batch(self, model: str) -> int:
         # Texts are faster to tokenise together; an image may have to be downloaded first.

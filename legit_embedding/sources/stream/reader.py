@@ -15,12 +15,12 @@ from legit_embedding.redis_io.tasks import end
 from legit_embedding.wire.stream_entry import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.dead_letter.bury import DeadLetter
     from legit_embedding.redis_io.connection import Connection
-    from legit_embedding.sources.stream.group import Group
+    from legit_embedding.sources.stream.group import Delivered, Group
     from legit_embedding.sources.stream.in_flight import InFlightEntries
     from legit_embedding.sources.stream.retries import Retries
 
@@ -34,6 +34,9 @@ _PAGE_S = 0.002
 _PAGES = 4
 """Pages read ahead from a server close by: each stage hands over more at a time, for 0.8 of the CPU of one page."""
 _NUDGE_S = 0.05
+_TOGETHER = 128
+"""The most entries submitted together: most of what a hand-over costs is then shared by many of them, and the first are
+prepared while the next are read."""
 
 
 class Reader:
@@ -130,14 +133,12 @@ class Reader:
             self._blocked = False
         full = len(delivered) == count * pages
         self._pages = max(_PAGES, int(self._round_trip_s / _PAGE_S)) if full else 1
-        for entry_id, fields in delivered:
-            self._deliver(entry_id, fields, 1)
+        self._deliver(delivered, {})
 
     async def _try_again(self, tries: Mapping[str, int]) -> None:
         taken = await self._group.take(tries)
         self._retries.drop(tries)
-        for entry_id, fields in taken:
-            self._deliver(entry_id, fields, tries[entry_id] + 1)
+        self._deliver(taken, tries)
 
     async def _try_alone(self, suspects: Mapping[str, int]) -> None:
         """Retry entries that may have killed a worker while no other entry of the stream is in flight."""
@@ -168,6 +169,9 @@ class Reader:
         elif await self._dead_letter.bury(self._group.link, Entry.read(entry_id, fields, tries), fields):
             logger.warning("the stream entry %s is in the dead letter: it was tried %d times", entry_id, tries)
 
-    def _deliver(self, entry_id: str, fields: Sequence[bytes], deliveries: int) -> None:
-        if entry_id not in self._in_flight:
-            self._in_flight.submit(Entry.read(entry_id, fields, deliveries))
+    def _deliver(self, delivered: Delivered, tries: Mapping[str, int]) -> None:
+        """Submit entries that are not in flight, many at a time; `tries` counts their earlier deliveries."""
+        fresh = [each for each in delivered if each[0] not in self._in_flight]
+        for start in range(0, len(fresh), _TOGETHER):
+            page = fresh[start : start + _TOGETHER]
+            self._in_flight.submit([Entry.read(found, fields, tries.get(found, 0) + 1) for found, fields in page])
