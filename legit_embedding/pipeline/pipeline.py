@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TEXTS_AT_ONCE = 32
-"""The number of waiting texts that a prep thread tokenises together."""
+TEXTS_AT_ONCE, MOST_TEXTS_AT_ONCE = 32, 256
+"""The least and the most waiting texts that a prep thread tokenises together."""
+TEXTS_S = 0.002
+"""The time for which a prep thread takes more texts than the least, in seconds: the first of them wait for the last."""
 GATHER_S = 0.005
 """The time that a prep thread waits for more texts when they come in quick succession, in seconds."""
 CLOSE_S, LEAST_CLOSE_S = 5.0, 0.5
@@ -325,7 +327,10 @@ class Pipeline:
 
     def _prep_batch(self, model: str) -> int:
         # Texts are faster to tokenise together; an image may have to be downloaded first.
-        return TEXTS_AT_ONCE if self.registry.tower(model).kind == "text" else 1
+        if self.registry.tower(model).kind != "text":
+            return 1
+        each_s = self._accounts.counts.prep_seconds[model].mean
+        return max(TEXTS_AT_ONCE, min(MOST_TEXTS_AT_ONCE, int(TEXTS_S / each_s))) if each_s else TEXTS_AT_ONCE
 
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
         self._accounts.counts.prep_retried(model)

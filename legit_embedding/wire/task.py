@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -82,7 +82,7 @@ class _Wire(BaseModel):
             TaskError: ``invalid_task``, naming the field that does not fit.
         """
         try:
-            return cls.model_validate(raw)
+            return cast("Self", cls.__pydantic_validator__.validate_python(raw))  # `model_validate` without its checks
         except ValidationError as error:
             where, why = misfit(error)
             raise TaskError("invalid_task", f"{where or 'task'}: {why}") from None

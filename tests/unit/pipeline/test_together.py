@@ -1,0 +1,72 @@
+"""Tasks that come together, and are handed on together."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from legit_embedding.config import Settings
+from legit_embedding.errors import GivenBackError
+from legit_embedding.pipeline.caller import OnOutcome
+from legit_embedding.pipeline.pipeline import MOST_TEXTS_AT_ONCE, TEXTS_AT_ONCE, TEXTS_S, Pipeline
+from legit_embedding.wire.result import Origin
+
+if TYPE_CHECKING:
+    from legit_embedding.pipeline.caller import Caller
+
+NULL = {"backend": "legit_embedding.models.null:NullModel"}
+MODELS = {"a": NULL | {"kind": "text", "default": True}, "b": NULL | {"kind": "text"}, "pictures": NULL | {"kind": "image"}}
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    """One whose threads are not started, so that tasks wait where they are put."""
+    return Pipeline(Settings(models=MODELS), "celery@pod-1", 2)  # type: ignore[arg-type]
+
+
+def arrivals(raws: list[dict[str, Any]]) -> tuple[list[tuple[object, Origin, Caller]], list[Future[Any]]]:
+    futures: list[Future[Any]] = [Future() for _ in raws]
+    tasks = [
+        (raw, Origin("stream", f"{number}-0"), OnOutcome(future.set_result))
+        for number, (raw, future) in enumerate(zip(raws, futures, strict=True))
+    ]
+    return tasks, futures
+
+
+def test_each_waits_for_its_own_model_and_one_that_is_refused_costs_itself_only(pipeline: Pipeline) -> None:
+    names = ["b", "a", "nobody", "b", ""]
+    tasks, futures = arrivals([{"task_id": f"t{n}", "text": "x", "model": name} for n, name in enumerate(names)])
+    pipeline.submit_all(tasks)
+    assert [pipeline.stage.waiting(model) for model in ("a", "b")] == [1, 2]
+    assert pipeline.in_flight == 5, "the two that are refused have an answer that waits to be written"
+    assert [answer.result.outcome.code for answer in pipeline.writer._backlog.take()] == [
+        "unknown_model",
+        "invalid_task",
+    ]  # type: ignore[union-attr]
+    for job in pipeline.stage.take_back():
+        job.given_back()
+    assert [isinstance(future.result(0), GivenBackError) for future in futures if future.done()] == [True] * 3
+    assert pipeline.in_flight == 2
+
+
+def test_if_prep_takes_none_of_them_each_is_answered(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.stage, "submit", lambda *_: 1 / 0)
+    tasks, _ = arrivals([{"task_id": f"t{n}", "text": "x"} for n in range(3)])
+    pipeline.submit_all(tasks)
+    answers = pipeline.writer._backlog.take()  # type: ignore[union-attr]
+    assert [(each.result.address.task_id, each.result.outcome.code) for each in answers] == [
+        (f"t{n}", "model_failed") for n in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("each_s", "texts"), [(TEXTS_S, TEXTS_AT_ONCE), (TEXTS_S / 100, 100), (1e-9, MOST_TEXTS_AT_ONCE)]
+)
+def test_quick_texts_are_prepared_many_at_a_time(pipeline: Pipeline, each_s: float, texts: int) -> None:
+    assert pipeline._prep_batch("a") == TEXTS_AT_ONCE, "nothing is known of them yet"
+    pipeline._accounts.counts.prepared("a", 10 * each_s, 10)
+    assert pipeline._prep_batch("a") == pytest.approx(texts, abs=1)
+    assert pipeline._prep_batch("b") == TEXTS_AT_ONCE
+    assert pipeline._prep_batch("pictures") == 1
