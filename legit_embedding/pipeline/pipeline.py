@@ -102,7 +102,15 @@ class Pipeline:
         if redis:
             self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
         given = handoffs if prep_only else None
-        self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal, redis=redis)
+        self.processor = make_processor(
+            settings,
+            self.registry,
+            given,
+            self._room_for_prep,
+            on_fatal,
+            redis=redis,
+            together=self.writer.together,
+        )
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         queues = self.registry.queues()
         self._holds = HeldBySource(queues, settings.engine, self.processor.full_batch)

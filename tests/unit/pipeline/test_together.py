@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,19 +17,30 @@ from legit_embedding.wire.result import Origin
 if TYPE_CHECKING:
     from legit_embedding.pipeline.caller import Caller
 
-NULL = {"backend": "legit_embedding.models.null:NullModel"}
-MODELS = {"a": NULL | {"kind": "text", "default": True}, "b": NULL | {"kind": "text"}, "pictures": NULL | {"kind": "image"}}
+NULL: dict[str, Any] = {"backend": "legit_embedding.models.null:NullModel"}
+MODELS = {
+    "a": NULL | {"kind": "text", "default": True},
+    "b": NULL | {"kind": "text"},
+    "pictures": NULL | {"kind": "image"},
+}
 
 
 @pytest.fixture
 def pipeline() -> Pipeline:
     """One whose threads are not started, so that tasks wait where they are put."""
-    return Pipeline(Settings(models=MODELS), "celery@pod-1", 2)  # type: ignore[arg-type]
+    return Pipeline(Settings(models=MODELS), "celery@pod-1", 2)
+
+
+def refused(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """The tasks whose errors wait to be written, with the codes."""
+    writer: Any = pipeline.writer
+    results = [answer.result for answer in writer._backlog.take()]
+    return [(result.address.task_id, result.outcome.code) for result in results]
 
 
 def arrivals(raws: list[dict[str, Any]]) -> tuple[list[tuple[object, Origin, Caller]], list[Future[Any]]]:
     futures: list[Future[Any]] = [Future() for _ in raws]
-    tasks = [
+    tasks: list[tuple[object, Origin, Caller]] = [
         (raw, Origin("stream", f"{number}-0"), OnOutcome(future.set_result))
         for number, (raw, future) in enumerate(zip(raws, futures, strict=True))
     ]
@@ -41,10 +53,7 @@ def test_each_waits_for_its_own_model_and_one_that_is_refused_costs_itself_only(
     pipeline.submit_all(tasks)
     assert [pipeline.stage.waiting(model) for model in ("a", "b")] == [1, 2]
     assert pipeline.in_flight == 5, "the two that are refused have an answer that waits to be written"
-    assert [answer.result.outcome.code for answer in pipeline.writer._backlog.take()] == [
-        "unknown_model",
-        "invalid_task",
-    ]  # type: ignore[union-attr]
+    assert refused(pipeline) == [("t2", "unknown_model"), ("t4", "invalid_task")]
     for job in pipeline.stage.take_back():
         job.given_back()
     assert [isinstance(future.result(0), GivenBackError) for future in futures if future.done()] == [True] * 3
@@ -55,10 +64,7 @@ def test_if_prep_takes_none_of_them_each_is_answered(pipeline: Pipeline, monkeyp
     monkeypatch.setattr(pipeline.stage, "submit", lambda *_: 1 / 0)
     tasks, _ = arrivals([{"task_id": f"t{n}", "text": "x"} for n in range(3)])
     pipeline.submit_all(tasks)
-    answers = pipeline.writer._backlog.take()  # type: ignore[union-attr]
-    assert [(each.result.address.task_id, each.result.outcome.code) for each in answers] == [
-        (f"t{n}", "model_failed") for n in range(3)
-    ]
+    assert refused(pipeline) == [(f"t{n}", "model_failed") for n in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -70,3 +76,25 @@ def test_quick_texts_are_prepared_many_at_a_time(pipeline: Pipeline, each_s: flo
     assert pipeline._prep_batch("a") == pytest.approx(texts, abs=1)
     assert pipeline._prep_batch("b") == TEXTS_AT_ONCE
     assert pipeline._prep_batch("pictures") == 1
+
+
+def test_the_answers_of_a_batch_are_queued_a_commit_at_a_time(pipeline: Pipeline) -> None:
+    queued: list[int] = []
+    writer: Any = pipeline.writer
+    put = writer._backlog.put
+
+    def count(*answers: Any) -> bool:
+        queued.append(len(answers))
+        return bool(put(*answers))
+
+    writer._backlog.put = count
+    with writer.together():
+        pipeline.submit_all(arrivals([{"task_id": f"t{n}"} for n in range(300)])[0])
+        assert queued == [128, 128], "as many as a commit takes"
+    assert queued == [128, 128, 44], "the rest at the end"
+    pipeline.submit_all(arrivals([{"task_id": "alone"}])[0])
+    assert queued == [128, 128, 44, 1]
+    with suppress(RuntimeError), writer.together():
+        pipeline.submit_all(arrivals([{"task_id": "before it fails"}])[0])
+        raise RuntimeError
+    assert queued == [128, 128, 44, 1, 1]
