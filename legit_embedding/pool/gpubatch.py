@@ -103,6 +103,7 @@ class TaskPool(BasePool):
         # a busy worker almost half of its throughput.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000)
 
     def on_apply(
         self,

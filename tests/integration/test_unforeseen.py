@@ -36,7 +36,7 @@ NULL = {"kind": "text", "backend": "legit_embedding.models.null:NullModel"}
 # good answer all the same
 STAGES: dict[str, tuple[Callable[[Pipeline], tuple[object, str]], str]] = {
     "read": (lambda _: (entries, "_task_object"), "ok"),
-    "address": (lambda _: (Address, "read"), "error"),
+    "address": (lambda _: (TaskObject, "address"), "error"),
     "parse": (lambda _: (TaskObject, "parse"), "error"),
     "admit": (lambda _: (Admission, "admit"), "error"),
     "stage": (lambda _: (PrepStage, "submit"), "error"),
