@@ -23,7 +23,7 @@ from legit_embedding.sinks.routing import Router
 from legit_embedding.sources.stream.source import StreamSource
 from legit_embedding.wire import stream_entry as entries
 from legit_embedding.wire.result import Origin
-from legit_embedding.wire.task import Address, TaskObject
+from legit_embedding.wire.task import TaskObject
 from tests.told import OnOutcome
 from tests.waiting import wait_for
 
