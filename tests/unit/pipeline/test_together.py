@@ -6,9 +6,12 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from legit_embedding.config import Settings
+from legit_embedding.engine.batching.batch import Batch
+from legit_embedding.engine.outcomes import Vectors
 from legit_embedding.errors import GivenBackError
 from legit_embedding.pipeline.caller import OnOutcome
 from legit_embedding.pipeline.pipeline import MOST_TEXTS_AT_ONCE, TEXTS_AT_ONCE, TEXTS_S, Pipeline
@@ -29,6 +32,19 @@ MODELS = {
 def pipeline() -> Pipeline:
     """One whose threads are not started, so that tasks wait where they are put."""
     return Pipeline(Settings(models=MODELS), "celery@pod-1", 2)
+
+
+def counted(pipeline: Pipeline) -> list[int]:
+    """Replaces the writer's queue by a list of how many answers are put there at a time."""
+    queued: list[int] = []
+    writer: Any = pipeline.writer
+
+    def put(*answers: Any) -> bool:
+        queued.append(len(answers))
+        return False
+
+    writer._backlog.put = put
+    return queued
 
 
 def refused(pipeline: Pipeline) -> list[tuple[str, str]]:
@@ -79,15 +95,7 @@ def test_quick_texts_are_prepared_many_at_a_time(pipeline: Pipeline, each_s: flo
 
 
 def test_the_answers_of_a_batch_are_queued_a_commit_at_a_time(pipeline: Pipeline) -> None:
-    queued: list[int] = []
-    writer: Any = pipeline.writer
-    put = writer._backlog.put
-
-    def count(*answers: Any) -> bool:
-        queued.append(len(answers))
-        return bool(put(*answers))
-
-    writer._backlog.put = count
+    queued, writer = counted(pipeline), pipeline.writer
     with writer.together():
         pipeline.submit_all(arrivals([{"task_id": f"t{n}"} for n in range(300)])[0])
         assert queued == [128, 128], "as many as a commit takes"
@@ -98,3 +106,14 @@ def test_the_answers_of_a_batch_are_queued_a_commit_at_a_time(pipeline: Pipeline
         pipeline.submit_all(arrivals([{"task_id": "before it fails"}])[0])
         raise RuntimeError
     assert queued == [128, 128, 44, 1, 1]
+
+
+def test_so_are_the_answers_of_a_batch_of_the_device(pipeline: Pipeline) -> None:
+    queued = counted(pipeline)
+    engine: Any = pipeline.processor.front("a")
+    tasks, _ = arrivals([{"task_id": f"t{n}", "text": f"{n}"} for n in range(200)])
+    pipeline.submit_all(tasks)
+    pipeline.stage._work("a", pipeline.stage.take_back())
+    batch = Batch("a", "text", engine._queues["a"].accumulator.close())
+    engine._outcomes.embedded(batch, Vectors(np.ones((200, 768), np.float32), 200, 768), 0.0, 0.0)
+    assert queued == [128, 72]
