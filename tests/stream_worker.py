@@ -22,6 +22,7 @@ from legit_embedding.wire.task import Address
 from tests.told import put
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
     from legit_embedding.errors import TaskError
@@ -46,8 +47,9 @@ class EntrySource(StreamSource):
         self._worker = worker
         super().__init__(taker=worker, **options)  # type: ignore[arg-type]
 
-    def _submit(self, entry: Entry) -> None:
-        self._worker.submit(entry)
+    def _submit(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._worker.submit(entry)
 
 
 class StreamWorker:

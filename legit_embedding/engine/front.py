@@ -11,6 +11,7 @@ from legit_embedding.errors import ErrorCode, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from legit_embedding.engine.delivery import Delivery
     from legit_embedding.engine.model_queue import ModelQueue
@@ -59,6 +60,10 @@ class Front(ABC):
         """Return True if a model accepts more items; `on_room` is called when a full model does so again."""
         queue = self._queues.get(model)
         return queue is not None and not queue.accumulator.full
+
+    def deliver_within(self, together: Callable[[], AbstractContextManager[None]]) -> None:
+        """Deliver the vectors of each batch within a context that `together` makes."""
+        self._outcomes.together = together
 
     @property
     def open_items(self) -> int:

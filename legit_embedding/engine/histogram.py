@@ -63,6 +63,13 @@ class Histogram:
             self._counts[index] += times
             self._sum += value * times
 
+    @property
+    def mean(self) -> float:
+        """Mean of all observations, 0 if there are none."""
+        with self._lock:
+            count = sum(self._counts)
+            return self._sum / count if count else 0.0
+
     def observe_all(self, values: Sequence[float]) -> None:
         """Record many values at once, at a tenth of the cost of recording them one by one."""
         if len(values) < _FEW:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from legit_embedding.errors import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from numpy.typing import NDArray
@@ -51,6 +53,8 @@ class Outcomes:
     """Settles items, counts open items and failures, and tolerates callbacks that raise."""
 
     def __init__(self) -> None:
+        self.together: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Makes a context in which a batch's vectors are delivered, for a sink that takes many at a time."""
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # which takes the lock in Python: twice as slow
         self._open = 0
@@ -77,6 +81,11 @@ class Outcomes:
 
     def embedded(self, batch: Batch, vectors: Vectors, started_at: float, compute_s: float) -> None:
         """Deliver each item's vector. The caller has claimed the batch. Never raises."""
+        with self.together():
+            self._deliver(batch, vectors, started_at, compute_s)
+        self._settled(len(batch.deliveries))
+
+    def _deliver(self, batch: Batch, vectors: Vectors, started_at: float, compute_s: float) -> None:
         for delivery, vector, good in zip(batch.deliveries, vectors.rows, vectors.finite, strict=True):
             if delivery.cancelled is not None:
                 self._fail(delivery, TaskError(delivery.cancelled, CANCELLED))
@@ -87,7 +96,6 @@ class Outcomes:
                     delivery.done(vector, started_at - delivery.queued_at, compute_s)
                 except BaseException:
                     logger.exception("The callback of an embedded item of %s raised", delivery.model)
-        self._settled(len(batch.deliveries))
 
     def fail(self, deliveries: Iterable[Delivery], error: TaskError) -> None:
         """Fail these items with an error."""

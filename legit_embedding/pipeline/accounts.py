@@ -12,7 +12,7 @@ from legit_embedding.pipeline.task_counts import TaskCounts
 from legit_embedding.wire.task import HandOff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from legit_embedding.pipeline.held_tasks import HeldTasks
     from legit_embedding.pipeline.job import Job
@@ -55,12 +55,12 @@ class Accounts:
         """The number of tasks accepted and not yet closed."""
         return self._in_flight
 
-    def opened(self, job: Job) -> None:
-        """Count an accepted task, whose model is known by now if it ever is."""
-        if (hold := self._holds.get(job.origin.kind)) is not None:
-            hold.opened(job.model)
+    def opened(self, jobs: Sequence[Job]) -> None:
+        """Count accepted tasks of one source and one model, which is known by now if it ever is."""
+        if (hold := self._holds.get(jobs[0].origin.kind)) is not None:
+            hold.opened(jobs[0].model, len(jobs))
         with self._lock:
-            self._in_flight += 1
+            self._in_flight += len(jobs)
 
     def answered(self, job: Job, written: Written) -> None:
         """Record a task's confirmed answer."""

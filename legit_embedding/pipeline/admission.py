@@ -49,18 +49,22 @@ class Admission:
         Raises:
             TaskError: the task is refused; as much of it as was understood is in the job.
         """
-        self.read_address(job, raw)
-        if self._tracer is not None:
-            job.trace = self._tracer.begin(raw, headers)
-        job.take(accepts.parse(raw), expires)
+        try:
+            if self._tracer is not None:
+                job.trace = self._tracer.begin(raw, headers)
+            work = accepts.parse(raw)
+        except Exception:
+            self.read_address(job, raw)
+            raise
+        job.address = work.address(self._streams.max_metadata_bytes)
+        job.take(work, expires)
         if job.address.fault is not None:
             raise job.address.fault
-        reply_to = job.address.reply_to
+        reply_to = work.reply_to
         if reply_to is not None and not self._streams.allows(reply_to):
             raise TaskError("reply_to_refused", f"reply_to: {reply_to!r} is in use, or outside streams.reply_to_allow")
-        work = job.work
         job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
         if kind not in {None, job.kind}:
             raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")
-        job.serve(self._registry.resolve(work.model if work is not None else None, job.kind))
+        job.serve(self._registry.resolve(work.model, job.kind))
         job.check_deadline()

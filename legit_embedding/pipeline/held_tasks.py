@@ -44,18 +44,18 @@ class HeldTasks:
         self._rates = {model: DecayingRate(time.monotonic()) for model in models}
         self._bounds: dict[str, int] = {}
 
-    def opened(self, model: str) -> None:
-        """Count a task that was taken; a task that names no known model counts towards the sum only."""
+    def opened(self, model: str, count: int = 1) -> None:
+        """Count tasks that were taken; those that name no known model count towards the sum only."""
         with self._lock:
-            self._held[model] += 1
-            self._total += 1
+            self._held[model] += count
+            self._total += count
 
-    def closed(self, model: str) -> None:
-        """Count a task out that is settled."""
+    def closed(self, model: str, count: int = 1) -> None:
+        """Count tasks out that are settled."""
         with self._lock:
-            self._held[model] -= 1
-            self._settled[model] += 1
-            self._total -= 1
+            self._held[model] -= count
+            self._settled[model] += count
+            self._total -= count
 
     def bound(self) -> int:
         """The most tasks that may be held, whichever models they are for."""

@@ -32,7 +32,7 @@ from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from legit_embedding.config import Kind, Settings
     from legit_embedding.errors import ErrorCode
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TEXTS_AT_ONCE = 32
-"""The number of waiting texts that a prep thread tokenises together."""
+TEXTS_AT_ONCE, MOST_TEXTS_AT_ONCE = 32, 256
+"""The least and the most waiting texts that a prep thread tokenises together."""
+TEXTS_S = 0.002
+"""The time for which a prep thread takes more texts than the least, in seconds: the first of them wait for the last."""
 GATHER_S = 0.005
 """The time that a prep thread waits for more texts when they come in quick succession, in seconds."""
 CLOSE_S, LEAST_CLOSE_S = 5.0, 0.5
@@ -102,7 +104,15 @@ class Pipeline:
         if redis:
             self.writer = StreamWriter(settings.streams, settings.redis, worker, on_room=self._room_for_all)
         given = handoffs if prep_only else None
-        self.processor = make_processor(settings, self.registry, given, self._room_for_prep, on_fatal, redis=redis)
+        self.processor = make_processor(
+            settings,
+            self.registry,
+            given,
+            self._room_for_prep,
+            on_fatal,
+            redis=redis,
+            together=self.writer.together,
+        )
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         queues = self.registry.queues()
         self._holds = HeldBySource(queues, settings.engine, self.processor.full_batch)
@@ -168,23 +178,24 @@ class Pipeline:
             headers: the message headers with the producer's trace context; if None, the task's own fields may hold it.
         """
         job = self._job(origin, caller)
-        try:
-            self._admission.admit(job, raw, accepts, kind, expires, headers)
-        except Exception as error:  # noqa: BLE001 - nothing between a source and its answer leaves a task unsettled
-            self._accounts.opened(job)
-            _refuse(job, error)
-            return job
-        self._accounts.opened(job)
-        try:
-            self.stage.submit(job.model, job)
-        except Exception as error:  # noqa: BLE001
-            _refuse(job, error)
+        if self._admits(job, raw, accepts, kind, expires, headers):
+            self._take_on([job])
         return job
+
+    def submit_all(self, tasks: Iterable[tuple[object, Origin, Caller]]) -> None:
+        """Accept tasks that one source brings together, as `submit` does each of them; never blocks."""
+        admitted: dict[str, list[Job]] = {}
+        for raw, origin, caller in tasks:
+            job = self._job(origin, caller)
+            if self._admits(job, raw):
+                admitted.setdefault(job.model, []).append(job)
+        for jobs in admitted.values():
+            self._take_on(jobs)
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error, without validating it further."""
         job = self._job(origin, caller)
-        self._accounts.opened(job)
+        self._accounts.opened([job])
         try:
             self._admission.read_address(job, raw)
         except Exception as problem:  # noqa: BLE001
@@ -329,9 +340,39 @@ class Pipeline:
             self._recipes[queue] = ProcessRecipe(recipe, queue, self._processes)
         return self._recipes[queue]
 
+    def _admits(
+        self,
+        job: Job,
+        raw: object,
+        accepts: type[TaskObject] | type[HandOff] | type[TokenIds] = TaskObject,
+        kind: Kind | None = None,
+        expires: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Admit a task; False if it is refused, and answered."""
+        try:
+            self._admission.admit(job, raw, accepts, kind, expires, headers)
+        except Exception as error:  # noqa: BLE001 - nothing between a source and its answer leaves a task unsettled
+            self._accounts.opened([job])
+            _refuse(job, error)
+            return False
+        return True
+
+    def _take_on(self, jobs: list[Job]) -> None:
+        """Queue admitted jobs of one source and model for prep."""
+        self._accounts.opened(jobs)
+        try:
+            self.stage.submit(jobs[0].model, *jobs)
+        except Exception as error:  # noqa: BLE001
+            for job in jobs:
+                _refuse(job, error)
+
     def _prep_batch(self, model: str) -> int:
         # Texts are faster to tokenise together; an image may have to be downloaded first.
-        return TEXTS_AT_ONCE if self.registry.tower(model).kind == "text" else 1
+        if self.registry.tower(model).kind != "text":
+            return 1
+        each_s = self._accounts.counts.prep_seconds[model].mean
+        return max(TEXTS_AT_ONCE, min(MOST_TEXTS_AT_ONCE, int(TEXTS_S / each_s))) if each_s else TEXTS_AT_ONCE
 
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
         self._accounts.counts.prep_retried(model)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from legit_embedding.pipeline.handoff_processor import HandOffProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from legit_embedding.config import Settings
     from legit_embedding.models.registry import Registry
@@ -23,6 +25,7 @@ def make_processor(
     on_fatal: Callable[[BaseException], None] | None,
     *,
     redis: bool = True,
+    together: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Processor:
     """Make what embeds the prepared items: the device's part, that of the remote models, or both.
 
@@ -35,6 +38,7 @@ def make_processor(
         on_room: called when a model that was full has room again.
         on_fatal: called once when the device has failed permanently, or a processor's thread has ended.
         redis: False for a pipeline without Redis, which keeps no vectors.
+        together: makes a context in which the device's batches are answered, each in one go.
 
     Raises:
         ConfigError: a model's settings do not fit its backend.
@@ -45,7 +49,7 @@ def make_processor(
 
     remotes = registry.remotes()
     only_remote = len(remotes) == len(registry.queues())
-    made = None if only_remote else _local(settings, registry, handoffs, on_room, on_fatal)
+    made = None if only_remote else _local(settings, registry, handoffs, on_room, on_fatal, together)
     if made is None or remotes:
         most = settings.engine.max_in_flight
         made = Routed(made, RemoteProcessor(remotes, settings.remote, most, on_room=on_room, on_fatal=on_fatal))
@@ -59,6 +63,7 @@ def _local(
     handoffs: HandOffDirectory | None,
     on_room: Callable[[], None],
     on_fatal: Callable[[BaseException], None] | None,
+    together: Callable[[], AbstractContextManager[None]],
 ) -> Processor:
     if handoffs is not None:
         return HandOffProcessor(handoffs)
@@ -68,4 +73,6 @@ def _local(
 
     backends = registry.backends()
     device, precision = settings.device, settings.precision
-    return Windows(Engine(backends, settings.engine, device, precision, on_room=on_room, on_fatal=on_fatal))
+    engine = Engine(backends, settings.engine, device, precision, on_room=on_room, on_fatal=on_fatal)
+    engine.deliver_within(together)
+    return Windows(engine)

@@ -48,6 +48,8 @@ GIVE_BACK_S = 1.0
 """The last part of `shutdown_s`, in seconds: a batch on the device may still be answered, the rest is given back."""
 _BEHIND = 8
 """The number of steps that may wait for a tracing thread before the next thread is used too."""
+_YOUNG = 10_000
+"""The objects made, less those freed, after which the garbage collector looks at the newest; 700 by default."""
 
 
 class TaskPool(BasePool):
@@ -103,6 +105,8 @@ class TaskPool(BasePool):
         # a busy worker almost half of its throughput.
         gc.collect()
         gc.freeze()
+        # A task's objects are freed with it, without a collection; by default several come by while it is in flight.
+        gc.set_threshold(_YOUNG)
 
     def on_apply(
         self,

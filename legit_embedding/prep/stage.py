@@ -119,11 +119,13 @@ class PrepStage(Generic[JobT]):
             self._running = True
             self._spawn()
 
-    def submit(self, model: str, job: JobT) -> None:
-        """Queue a job behind its model's others."""
+    def submit(self, model: str, *jobs: JobT) -> None:
+        """Queue jobs behind their model's others."""
         with self._changed:
-            self._put(model, job)
-            if self._idle and (model not in self._gathering or self._is_interactive(job)):
+            for job in jobs:
+                self._put(model, job)
+            # One thread is enough: it wakes another for what it leaves.
+            if self._idle and (model not in self._gathering or any(map(self._is_interactive, jobs))):
                 self._changed.notify()
 
     def submit_later(self, model: str, job: JobT, delay_s: float) -> None:

@@ -52,13 +52,14 @@ class Backlog:
         """The approximate size of all answers held, in bytes."""
         return self._bytes
 
-    def put(self, answer: Answer) -> bool:
-        """Append an answer; True if the taker had found the queue empty and must be woken."""
+    def put(self, *answers: Answer) -> bool:
+        """Append answers; True if the taker had found the queue empty and must be woken."""
+        size = sum([answer.size for answer in answers])
         with self._lock:
             if self._closed:
                 return False
-            self._waiting.append(answer)
-            self._bytes += answer.size
+            self._waiting.extend(answers)
+            self._bytes += size
             wake, self._idle = self._idle, False
             return wake
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from legit_embedding.errors import TaskError, in_one_line
 from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
 from legit_embedding.sinks import non_atomic as separate
-from legit_embedding.sinks.commit import ALREADY, REFUSED, WRITTEN, Batch, fits_the_step, parse
+from legit_embedding.sinks.commit import REFUSED, WRITTEN, Batch, fits_the_step, parse
 from legit_embedding.sinks.routing import Router
 from legit_embedding.wire.result import Written
 
@@ -64,7 +65,7 @@ class Committer:
         counters: the writer's counters.
         backoff: how long to wait between attempts.
         release: called with the confirmed answers, before their own callbacks.
-        wrote: called with the stream of each entry that was written.
+        wrote: called with a stream and the number of entries that were written to it.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Committer:
         counters: Counters,
         backoff: Backoff,
         release: Callable[[Sequence[Answer]], None],
-        wrote: Callable[[str], None] = lambda _stream: None,
+        wrote: Callable[[str, int], None] = lambda _stream, _count: None,
     ) -> None:
         self._config = config
         self._worker = worker
@@ -221,13 +222,16 @@ class Committer:
         """Report the confirmed answers to their recipients; returns the refused ones, each with the reason."""
         refused: list[tuple[Answer, str]] = []
         confirmed: list[tuple[Answer, str]] = []
+        written: list[str] = []
         for answer, reply in zip(answers, replies, strict=True):
             mark, text = parse(reply)
             (refused if mark == REFUSED else confirmed).append((answer, text))
-            self._counters.written += mark == WRITTEN
-            self._counters.already += mark == ALREADY
             if mark == WRITTEN:
-                self._wrote(answer.stream)
+                written.append(answer.stream)
+        self._counters.written += len(written)
+        self._counters.already += len(confirmed) - len(written)
+        for stream, count in Counter(written).items():
+            self._wrote(stream, count)
         self._release([answer for answer, _ in confirmed])
         for answer, entry_id in confirmed:
             _tell(answer, entry_id)

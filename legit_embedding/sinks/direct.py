@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from legit_embedding.redis_io.health import Health
@@ -9,6 +10,8 @@ from legit_embedding.sinks.stats import Counters
 from legit_embedding.wire.result import Written
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from legit_embedding.sinks.answer import Recipient
     from legit_embedding.sinks.stats import WriterStats
     from legit_embedding.wire.result import Result
@@ -25,6 +28,10 @@ class DirectSink:
     def put(self, job: Recipient, result: Result) -> None:
         """Tell the job that its answer is confirmed."""
         job.written(Written(result, "", ""))
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return a context that changes nothing."""
+        return nullcontext()
 
     def has_room(self) -> bool:
         """Return True: nothing waits here."""

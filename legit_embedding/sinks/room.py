@@ -49,10 +49,10 @@ class Room:
         self.full = ""
         """A sentence naming the full stream and the group that holds it up; empty if none is full."""
 
-    def wrote(self, stream: str) -> None:
-        """Count a written entry. Called in the event loop that watches."""
+    def wrote(self, stream: str, count: int) -> None:
+        """Count written entries. Called in the event loop that watches."""
         if self._watches:
-            written = self._written[stream] = self._written.get(stream, 0) + 1
+            written = self._written[stream] = self._written.get(stream, 0) + count
             if written * _SHARE >= self._limit:
                 self._soon.set()
 

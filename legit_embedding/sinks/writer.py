@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Event as ThreadEvent
-from threading import Thread
+from threading import Thread, local
 from typing import TYPE_CHECKING, Any
 
 from legit_embedding.redis_io.address import RedisAddress
@@ -22,7 +22,7 @@ from legit_embedding.sinks.room import Room
 from legit_embedding.sinks.stats import Counters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.redis_io.connection import Link
@@ -36,6 +36,11 @@ _JOIN_S = 10.0
 GATHER_S = 0.005
 """The time that a commit waits for more answers in quick succession, in seconds: a round trip costs the
 process as much as ten answers do."""
+
+
+class _Gathered(local):
+    answers: list[Answer] | None = None
+    """Those that a thread is putting together; None while it puts them one by one."""
 
 
 class StreamWriter:
@@ -72,6 +77,7 @@ class StreamWriter:
         self._limits = limits or Limits()
         self._timeout_s = timeout_s
         self._backlog = Backlog(self._limits)
+        self._gathered = _Gathered()
         self._counters = Counters()
         self._room = Room(config, self._tell_room)
         self._committer = Committer(
@@ -101,8 +107,26 @@ class StreamWriter:
 
             After `close` the answer is dropped: the job is not told, and the task stays unacknowledged.
         """
-        if self._backlog.put(Answer.of(job, result)):
-            self._in_loop(self._waker.set)
+        answer, gathered = Answer.of(job, result), self._gathered.answers
+        if gathered is None:
+            self._hand_over(answer)
+            return
+        gathered.append(answer)
+        if len(gathered) >= self._limits.batch:
+            self._hand_over(*gathered)
+            gathered.clear()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Queue the answers that the calling thread puts within the block a commit at a time, the rest at its end."""
+        gathered: list[Answer] = []
+        self._gathered.answers = gathered
+        try:
+            yield
+        finally:
+            self._gathered.answers = None
+            if gathered:
+                self._hand_over(*gathered)
 
     def has_room(self) -> bool:
         """True if fewer results are unconfirmed than the limits allow."""
@@ -146,6 +170,10 @@ class StreamWriter:
             self._death = Health(ok=False, error=f"the writer's thread ended: {error!r}", since=time.time())
         finally:
             self._turns.set()
+
+    def _hand_over(self, *answers: Answer) -> None:
+        if self._backlog.put(*answers):
+            self._in_loop(self._waker.set)
 
     def _in_loop(self, callback: Callable[[], None]) -> None:
         if self._loop is not None:

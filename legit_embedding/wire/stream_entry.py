@@ -58,8 +58,8 @@ class Entry:
 
 def _task_object(fields: Sequence[bytes]) -> tuple[dict[str, Any], TaskError | None]:
     # Invalid UTF-8 becomes surrogates: no model accepts them, and an answer that echoes them restores the exact bytes.
-    texts = [field.decode("utf-8", "surrogateescape") for field in fields]
-    pairs = dict(zip(texts[::2], texts[1::2], strict=True))
+    texts = iter([field.decode("utf-8", "surrogateescape") for field in fields])
+    pairs = dict(zip(texts, texts, strict=True))
     payload = pairs.pop(PAYLOAD, None)
     raw, error = _flat(pairs), None
     if payload is not None:

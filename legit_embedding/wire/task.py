@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -82,10 +82,15 @@ class _Wire(BaseModel):
             TaskError: ``invalid_task``, naming the field that does not fit.
         """
         try:
-            return cls.model_validate(raw)
+            return cast("Self", cls.__pydantic_validator__.validate_python(raw))  # `model_validate` without its checks
         except ValidationError as error:
             where, why = misfit(error)
             raise TaskError("invalid_task", f"{where or 'task'}: {why}") from None
+
+    def address(self, max_metadata_bytes: int = MAX_METADATA_BYTES) -> Address:
+        """The address of the answer, as `Address.read` would find it, of a task that is known to fit."""
+        echo, fault = (None, None) if self.metadata is None else _echo(self.metadata, max_metadata_bytes)
+        return Address(self.task_id, self.reply_to, self.app, echo, fault)
 
 
 class TaskObject(_Wire):
@@ -100,14 +105,16 @@ class TaskObject(_Wire):
 
     @model_validator(mode="after")
     def _check_content(self) -> TaskObject:
-        given = [name for name in CONTENT_FIELDS if getattr(self, name) is not None]
-        if len(given) != 1:
-            expected = f"one of {', '.join(IMAGE_FIELDS)} or text"
-            message = f"expected {expected}, got {' and '.join(given) or 'none of them'}"
+        contents = (self.image_url, self.image_b64, self.image_path, self.text)
+        if contents.count(None) != len(contents) - 1:
+            given = " and ".join(
+                name for name, value in zip(CONTENT_FIELDS, contents, strict=True) if value is not None
+            )
+            message = f"expected one of {', '.join(IMAGE_FIELDS)} or text, got {given or 'none of them'}"
             raise ValueError(message)
-        follows = self.content_kind
-        if self.kind is not None and self.kind != follows:
-            message = f"kind is {self.kind!r}, but the task carries {given[0]}"
+        if self.kind is not None and self.kind != self.content_kind:
+            given = next(name for name, value in zip(CONTENT_FIELDS, contents, strict=True) if value is not None)
+            message = f"kind is {self.kind!r}, but the task carries {given}"
             raise ValueError(message)
         if self.prompt_name is not None and self.text is None:
             message = "prompt_name: a prompt is for a text, and the task carries an image"
@@ -165,10 +172,7 @@ class Address:
         fields = raw if isinstance(raw, dict) else {}
         metadata, fault = None, None
         if _is_metadata(fields.get("metadata")):
-            try:
-                metadata = _echo(fields["metadata"], max_metadata_bytes)
-            except TaskError as error:
-                fault = error
+            metadata, fault = _echo(fields["metadata"], max_metadata_bytes)
         task_id = _name(_decimal(fields.get("task_id"))) or fallback_id
         return cls(task_id, _name(fields.get("reply_to")), _name(fields.get("app")), metadata, fault)
 
@@ -177,17 +181,13 @@ def _name(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME else None
 
 
-def _echo(metadata: object, most: int) -> str:
-    """Metadata as they are written back.
-
-    Raises:
-        TaskError: ``invalid_task`` or ``too_large``.
-    """
+def _echo(metadata: object, most: int) -> tuple[str | None, TaskError | None]:
+    """Metadata as they are written back, or the reason why they are not: ``invalid_task`` or ``too_large``."""
     try:
         text = json_text.dumps(metadata)
     except ValueError as error:
-        raise TaskError("invalid_task", f"metadata: they cannot be written back as JSON: {error}") from None
+        return None, TaskError("invalid_task", f"metadata: they cannot be written back as JSON: {error}")
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > most:
-        raise TaskError("too_large", f"metadata: {size} bytes; streams.max_metadata_bytes allows {most}")
-    return text
+        return None, TaskError("too_large", f"metadata: {size} bytes; streams.max_metadata_bytes allows {most}")
+    return text, None

@@ -23,7 +23,7 @@ from legit_embedding.sinks.routing import Router
 from legit_embedding.sources.stream.source import StreamSource
 from legit_embedding.wire import stream_entry as entries
 from legit_embedding.wire.result import Origin
-from legit_embedding.wire.task import Address, TaskObject
+from legit_embedding.wire.task import TaskObject
 from tests.told import OnOutcome
 from tests.waiting import wait_for
 
@@ -36,7 +36,7 @@ NULL = {"kind": "text", "backend": "legit_embedding.models.null:NullModel"}
 # good answer all the same
 STAGES: dict[str, tuple[Callable[[Pipeline], tuple[object, str]], str]] = {
     "read": (lambda _: (entries, "_task_object"), "ok"),
-    "address": (lambda _: (Address, "read"), "error"),
+    "address": (lambda _: (TaskObject, "address"), "error"),
     "parse": (lambda _: (TaskObject, "parse"), "error"),
     "admit": (lambda _: (Admission, "admit"), "error"),
     "stage": (lambda _: (PrepStage, "submit"), "error"),

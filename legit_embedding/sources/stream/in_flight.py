@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from legit_embedding.wire.stream_entry import Entry
 
@@ -21,11 +21,11 @@ class InFlightEntries:
     """Entries that are submitted and not settled. Settled from any thread, watched by the event loop's.
 
     Args:
-        submit: submits an entry to the pipeline.
+        submit: submits entries to the pipeline, together.
         room: returns the number of further entries that the pipeline accepts.
     """
 
-    def __init__(self, submit: Callable[[Entry], None], room: Callable[[], int]) -> None:
+    def __init__(self, submit: Callable[[Sequence[Entry]], None], room: Callable[[], int]) -> None:
         self._submit = submit
         self.room = room
         self.submitted = 0
@@ -46,21 +46,22 @@ class InFlightEntries:
         """The ids of all entries in flight."""
         return list(self._held)
 
-    def submit(self, entry: Entry) -> None:
-        """Record an entry and submit it; after `close` it is returned to the group instead."""
-        entry_id = entry.origin.id
+    def submit(self, entries: Sequence[Entry]) -> None:
+        """Record entries and submit them together; after `close` they are returned to the group instead."""
+        deliveries = {entry.origin.id: entry.deliveries for entry in entries}
         with self._lock:
             if self._closed:
-                self._returned[entry_id] = entry.deliveries - 1
+                self._returned.update((entry_id, count - 1) for entry_id, count in deliveries.items())
                 return
-            self._held[entry_id] = entry.deliveries
-            self.submitted += 1
+            self._held.update(deliveries)
+            self.submitted += len(entries)
             try:
-                self._submit(entry)
+                self._submit(entries)
             except Exception:
-                # It stays pending, and is retried once it has been idle for long enough.
-                self._held.pop(entry_id, None)
-                logger.exception("the stream entry %s was not taken", entry_id)
+                # They stay pending, and are retried once they have been idle for long enough.
+                for entry_id in deliveries:
+                    self._held.pop(entry_id, None)
+                logger.exception("the stream entries %s were not taken", ", ".join(deliveries))
 
     def close(self) -> None:
         """Stop submitting: when this returns, no call of `submit` is in progress."""

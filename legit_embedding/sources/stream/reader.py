@@ -16,7 +16,7 @@ from legit_embedding.sources.stream.read_ahead import ReadAhead
 from legit_embedding.wire.stream_entry import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.dead_letter.bury import DeadLetter
@@ -35,6 +35,9 @@ _PAGE_S = 0.0025
 _PAGES = 4
 """Pages asked for together: each stage hands over more at a time, for 0.8 of the CPU of one page."""
 _NUDGE_S = 0.05
+_TOGETHER = 128
+"""The most entries submitted together: most of what a hand-over costs is then shared by many of them, and the first are
+prepared while the next are read."""
 
 
 class Reader:
@@ -133,7 +136,7 @@ class Reader:
             delivered, self._more = await reads.receive()
         finally:
             self._blocked = False
-        self._deliver_all(delivered)
+        self._deliver(delivered, {})
 
     async def _read_on(self, reads: ReadAhead) -> None:
         """Read while each read is full; the next ones are under way while the entries of one are delivered."""
@@ -144,7 +147,7 @@ class Reader:
             try:
                 await self._ask_ahead(reads, len(delivered))
             finally:
-                self._deliver_all(delivered)
+                self._deliver(delivered, {})
 
     async def _ask_ahead(self, reads: ReadAhead, received: int) -> None:
         """Have as many reads under way as the distance takes and as there is room for; none if something else is due.
@@ -167,8 +170,7 @@ class Reader:
     async def _try_again(self, tries: Mapping[str, int]) -> None:
         taken = await self._group.take(tries)
         self._retries.drop(tries)
-        for entry_id, fields in taken:
-            self._deliver(entry_id, fields, tries[entry_id] + 1)
+        self._deliver(taken, tries)
 
     async def _try_alone(self, suspects: Mapping[str, int]) -> None:
         """Retry entries that may have killed a worker while no other entry of the stream is in flight."""
@@ -199,10 +201,9 @@ class Reader:
         elif await self._dead_letter.bury(self._group.link, Entry.read(entry_id, fields, tries), fields):
             logger.warning("the stream entry %s is in the dead letter: it was tried %d times", entry_id, tries)
 
-    def _deliver_all(self, delivered: Delivered) -> None:
-        for entry_id, fields in delivered:
-            self._deliver(entry_id, fields, 1)
-
-    def _deliver(self, entry_id: str, fields: Sequence[bytes], deliveries: int) -> None:
-        if entry_id not in self._in_flight:
-            self._in_flight.submit(Entry.read(entry_id, fields, deliveries))
+    def _deliver(self, delivered: Delivered, tries: Mapping[str, int]) -> None:
+        """Submit entries that are not in flight, many at a time; `tries` counts their earlier deliveries."""
+        fresh = [each for each in delivered if each[0] not in self._in_flight]
+        for start in range(0, len(fresh), _TOGETHER):
+            page = fresh[start : start + _TOGETHER]
+            self._in_flight.submit([Entry.read(found, fields, tries.get(found, 0) + 1) for found, fields in page])

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import suppress
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from redis.exceptions import RedisError
 
@@ -25,7 +25,7 @@ from legit_embedding.sources.stream.reader import Reader
 from legit_embedding.sources.stream.retries import Retries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from legit_embedding.config import StreamConfig
     from legit_embedding.errors import GivenBackError, TaskError
@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 class Taker(Protocol):
     """The part of the pipeline that accepts tasks."""
 
-    def submit(self, raw: object, origin: Origin, caller: Caller) -> Any:  # noqa: ANN401 - nobody looks at it
-        """Accept a task."""
+    def submit_all(self, tasks: Iterable[tuple[object, Origin, Caller]]) -> None:
+        """Accept tasks that came together."""
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error."""
@@ -131,12 +131,13 @@ class StreamSource:
         self._thread.start()
         self._turns.wait()
 
-    def _submit(self, entry: Entry) -> None:
-        caller = EntryCaller(self, entry.origin.id)
-        if entry.error is not None:
-            self._taker.refuse(entry.raw, entry.origin, entry.error, caller)
-        else:
-            self._taker.submit(entry.raw, entry.origin, caller)
+    def _submit(self, entries: Sequence[Entry]) -> None:
+        self._taker.submit_all(
+            [(each.raw, each.origin, EntryCaller(self, each.origin.id)) for each in entries if each.error is None]
+        )
+        for entry in entries:
+            if entry.error is not None:
+                self._taker.refuse(entry.raw, entry.origin, entry.error, EntryCaller(self, entry.origin.id))
 
     def settled(self, entry_id: str) -> None:
         """Remove an entry whose answer is confirmed. Called from any thread; quick."""

@@ -29,11 +29,13 @@ def test_buckets_are_cumulative_and_a_bound_is_in_its_bucket() -> None:
     seen = histogram.snapshot()
     assert seen.buckets == ((1.0, 3), (2.0, 4), (math.inf, 5))
     assert (seen.count, seen.sum, seen.mean) == (5, 103.5, 103.5 / 5)
+    assert histogram.mean == seen.mean
 
 
 def test_nothing_seen() -> None:
-    seen = Histogram((1.0,)).snapshot()
-    assert (seen.count, seen.mean) == (0, 0.0)
+    histogram = Histogram((1.0,))
+    seen = histogram.snapshot()
+    assert (seen.count, seen.mean, histogram.mean) == (0, 0.0, 0.0)
 
 
 def test_threads_lose_nothing() -> None:

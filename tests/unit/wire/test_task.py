@@ -149,3 +149,21 @@ def test_receipts():
 def test_a_task_error_survives_celerys_json():
     error = TaskError("expired", "too late")
     assert TaskError(*error.args).detail == "too late"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"task_id": 42, "reply_to": "r", "app": "shop"},
+        {"metadata": {"ü": [1, None]}},
+        {"metadata": []},
+        {"metadata": {"price": float("nan")}},
+        {"metadata": {"long": "x" * 100}},
+    ],
+)
+def test_a_task_that_fits_gives_the_address_that_is_read_from_it(more):
+    raw = {"task_id": "a", "text": "x"} | more
+    given, read = TaskObject.parse(raw).address(80), Address.read(raw, "c-1", 80)
+    assert given == read
+    assert str(given.fault) == str(read.fault)
