@@ -219,7 +219,7 @@ class TestPipelining:
         finish(engine)
         assert item.is_right
         assert item.times is not None
-        assert item.times[0] >= 0.03
+        assert item.times[0] > 0.025, "a clock is read a moment later than the other"
 
 
 class TestCancelling:
