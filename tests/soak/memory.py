@@ -10,9 +10,14 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import os
+import re
 import statistics
+import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,13 +34,13 @@ from tests.waiting import wait_for
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 TASKS, RESULTS = "embedding_tasks", "embedding_results"
 KEPT = 5000
 """Results that the server keeps, so that its own memory stays small."""
-READINGS = 60
-PATIENCE_S = 300
+READINGS = 300
+PATIENCE_S = 900
 MIB, PER = 1024 * 1024, 100_000
 MOST_MIB = 1.0
 """The most that resident memory may grow by per `PER` items."""
@@ -87,6 +92,8 @@ class Reading:
     resident: int
     descriptors: int
     threads: int
+    files: Counter[str]
+    """What the descriptors are of, without the numbers of sockets and pipes."""
 
 
 class Feed:
@@ -118,8 +125,8 @@ class Feed:
         return self.answered() >= count
 
 
-def measure(server: Server, load: Load, items: int) -> dict[str, str]:
-    """Run one load; returns its row."""
+def measure(server: Server, load: Load, items: int, seconds: float) -> dict[str, str]:
+    """Run one load, or as much of it as this time allows; returns its row."""
     client = Client(server.url)
     client.redis.flushall()
     config = {"models": {"soak": dict(load.model)}, "streams": {"result_maxlen": KEPT, "dedupe_s": 60}}
@@ -129,12 +136,16 @@ def measure(server: Server, load: Load, items: int) -> dict[str, str]:
         feed, process, readings = Feed(client, load), psutil.Process(worker.pid), []
         chunk = max(2, items // READINGS)
         warm = max(chunk, items // 10)
+        end = time.monotonic() + seconds
         for done in range(0, warm + items, chunk):
             feed.put(chunk)
             # Two chunks are under way at any time, so the worker never waits for this process.
             wait_for(partial(feed.has_answered, done - chunk), PATIENCE_S, "the answers", interval=0.05)
             if done >= warm:
                 readings.append(reading(process, feed.answered()))
+                tell(load.name, readings[-1])
+            if time.monotonic() > end and len(readings) > 2:
+                break
         wait_for(partial(feed.has_answered, done + chunk), PATIENCE_S, "the last answers", interval=0.05)
     client.close()
     return row(load.name, readings)
@@ -144,7 +155,24 @@ def reading(process: psutil.Process, answered: int) -> Reading:
     """Look at the worker."""
     with process.oneshot():
         memory, threads = process.memory_info().rss, process.num_threads()
-    return Reading(answered, time.monotonic(), memory, process.num_fds(), threads)
+    files = descriptors(process.pid)
+    return Reading(answered, time.monotonic(), memory, files.total(), threads, files)
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """What the process has open, and how often."""
+    found: Counter[str] = Counter()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found[re.sub(r":\[\d+\]", "", os.readlink(descriptor))] += 1
+    return found
+
+
+def tell(name: str, reading: Reading) -> None:
+    """Note a reading on standard error, so that a run that is cut short has not been for nothing."""
+    cells = (reading.answered, round(reading.at, 1), round(reading.resident / MIB, 2), reading.threads)
+    files = ", ".join(f"{count} {file}" for file, count in sorted(reading.files.items()))
+    print(name, *cells, files, sep="\t", file=sys.stderr, flush=True)
 
 
 def row(name: str, readings: list[Reading]) -> dict[str, str]:
@@ -169,14 +197,19 @@ def _range(values: list[int]) -> str:
     return f"{min(values)} to {max(values)}"
 
 
-def run(scale: float) -> int:
-    """Run all loads with this share of the million null and twice 50,000 other items, and print the table.
+def run(scale: float, names: Collection[str], seconds: float) -> int:
+    """Run the loads of these names with this share of the million null and twice 50,000 other items; print the table.
+
+    Args:
+        scale: the share.
+        names: of the loads, in lower case.
+        seconds: after which a load is cut short.
 
     Returns:
         The exit code: 1 if resident memory grew by more than `MOST_MIB`.
     """
     with tempfile.TemporaryDirectory() as directory, Server("valkey", Path(directory)) as server:
-        rows = [measure(server, load, int(load.share * scale)) for load in LOADS]
+        rows = [measure(server, load, int(load.share * scale), seconds) for load in LOADS if load.name.lower() in names]
     for line in (COLUMNS, ("---",) * len(COLUMNS), *(tuple(row.values()) for row in rows)):
         print(f"| {' | '.join(line)} |")
     return int(any(float(row[SLOPE]) > MOST_MIB for row in rows))

@@ -12,7 +12,7 @@ import torch
 
 from legit_embedding.engine.device.choice import Choice
 from legit_embedding.engine.sizing.cost_model import CPU_MEMORY_SHARE, CPU_UNKNOWN_BYTES
-from legit_embedding.prep.memory import available_memory
+from legit_embedding.prep.memory import available_memory, return_free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, torch.Tensor]
     Forward = Callable[[Tensors], torch.Tensor]
 
+RETURN_S = 10.0
+"""Shortest time between two returns of free memory to the system, which take milliseconds each."""
 _STOP_S = 2.0
 _CPU = Choice("cpu", "the settings say so")
 
@@ -104,8 +106,13 @@ class CpuDevice:
         self.close()
 
     def _run(self) -> None:
+        returned_at = time.monotonic()
         while (pending := self._launched.get()) is not None:
             pending.compute()
+            # Between two batches, so that no activations are in use.
+            if time.monotonic() - returned_at >= RETURN_S:
+                return_free_memory()
+                returned_at = time.monotonic()
 
 
 class CpuPending:
