@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import nullcontext
-from queue import SimpleQueue
+from contextlib import nullcontext, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Forward = Callable[[Tensors], torch.Tensor]
 
 RETURN_S = 10.0
-"""Shortest time between two returns of free memory to the system, which take milliseconds each."""
+"""Seconds from a batch until the memory that batches have freed goes back to the system, which takes milliseconds."""
 _STOP_S = 2.0
 _CPU = Choice("cpu", "the settings say so")
 
@@ -39,6 +39,7 @@ class CpuDevice:
         self.choice = choice
         self.torch_device = torch.device("cpu")
         self._free_bytes: int | None = None
+        self._return_at: float | None = None
         self._launched: SimpleQueue[CpuPending | None] = SimpleQueue()
         self._stream = threading.Thread(target=self._run, name="engine-cpu", daemon=True)
         self._stream.start()
@@ -106,13 +107,21 @@ class CpuDevice:
         self.close()
 
     def _run(self) -> None:
-        returned_at = time.monotonic()
-        while (pending := self._launched.get()) is not None:
+        while (pending := self._next()) is not None:
             pending.compute()
-            # Between two batches, so that no activations are in use.
-            if time.monotonic() - returned_at >= RETURN_S:
-                return_free_memory()
-                returned_at = time.monotonic()
+            if self._return_at is None:
+                self._return_at = time.monotonic() + RETURN_S
+
+    def _next(self) -> CpuPending | None:
+        """Wait for the next batch; between two batches, return free memory if that is due."""
+        if self._return_at is not None:
+            left = self._return_at - time.monotonic()
+            with suppress(Empty):
+                if left > 0:
+                    return self._launched.get(timeout=left)
+            return_free_memory()
+            self._return_at = None
+        return self._launched.get()
 
 
 class CpuPending:
