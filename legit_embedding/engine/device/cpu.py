@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import nullcontext
-from queue import SimpleQueue
+from contextlib import nullcontext, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import torch
 
 from legit_embedding.engine.device.choice import Choice
 from legit_embedding.engine.sizing.cost_model import CPU_MEMORY_SHARE, CPU_UNKNOWN_BYTES
-from legit_embedding.prep.memory import available_memory
+from legit_embedding.prep.memory import available_memory, return_free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, torch.Tensor]
     Forward = Callable[[Tensors], torch.Tensor]
 
+RETURN_S = 10.0
+"""Seconds from a batch until the memory that batches have freed goes back to the system, which takes milliseconds."""
 _STOP_S = 2.0
 _CPU = Choice("cpu", "the settings say so")
 
@@ -37,6 +39,7 @@ class CpuDevice:
         self.choice = choice
         self.torch_device = torch.device("cpu")
         self._free_bytes: int | None = None
+        self._return_at: float | None = None
         self._launched: SimpleQueue[CpuPending | None] = SimpleQueue()
         self._stream = threading.Thread(target=self._run, name="engine-cpu", daemon=True)
         self._stream.start()
@@ -104,8 +107,21 @@ class CpuDevice:
         self.close()
 
     def _run(self) -> None:
-        while (pending := self._launched.get()) is not None:
+        while (pending := self._next()) is not None:
             pending.compute()
+            if self._return_at is None:
+                self._return_at = time.monotonic() + RETURN_S
+
+    def _next(self) -> CpuPending | None:
+        """Wait for the next batch; between two batches, return free memory if that is due."""
+        if self._return_at is not None:
+            left = self._return_at - time.monotonic()
+            with suppress(Empty):
+                if left > 0:
+                    return self._launched.get(timeout=left)
+            return_free_memory()
+            self._return_at = None
+        return self._launched.get()
 
 
 class CpuPending:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 
 import pytest
 from billiard.exceptions import WorkerLostError
@@ -135,6 +137,25 @@ def test_withdrawing_works_before_and_after_the_body_says_how():
         for step in steps if withdraw_first else reversed(steps):
             step()
         assert calls == [1]
+
+
+def test_a_finished_task_s_embedding_is_freed_at_once():
+    class Embedding:
+        pass
+
+    def body():
+        embedding = Embedding()
+        embeddings.append(weakref.ref(embedding))
+        job.on_withdraw(lambda: (embedding, job.interruption))
+
+    embeddings = []
+    job = PoolJob(body, Callbacks(), lambda _: None, deferred=True)
+    gc.disable()
+    try:
+        job.run()
+        assert [reference() for reference in embeddings] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_revoked_request_is_not_run():

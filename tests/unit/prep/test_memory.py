@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import torch
 
 from legit_embedding.engine.device import cpu
 from legit_embedding.engine.sizing.cost_model import CPU_UNKNOWN_BYTES
-from legit_embedding.prep.memory import KEPT_PRIMITIVES, available_memory, counted_memory
+from legit_embedding.prep.memory import (
+    KEPT_PRIMITIVES,
+    _glibc_trim,
+    available_memory,
+    counted_memory,
+    return_free_memory,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,3 +132,26 @@ def test_a_worker_s_torch_keeps_the_code_of_few_shapes(given: dict[str, str], co
     command = [sys.executable, "-c", TWENTY_SHAPES_TWICE]
     said = subprocess.run(command, env=env | {"ONEDNN_VERBOSE": "2"}, capture_output=True, text=True, check=True).stdout
     assert said.count("create:cache_miss") == compiled
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Each fourth block stays, the last one too, so that nothing large is free at the end of the heap."""
+    count, size, resident = 4000, 50_000, psutil.Process().memory_info
+    blocks = [b"x" * size for _ in range(count)]
+    kept = blocks[3::4]
+    del blocks
+    before = resident().rss
+    return_free_memory()
+    assert before - resident().rss > 0.9 * count * size * 3 / 4
+    assert len(kept) == count / 4
+
+
+def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Musl:
+        pass
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Musl())
+    _glibc_trim.cache_clear()
+    return_free_memory()
+    _glibc_trim.cache_clear()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from legit_embedding.engine.device import cpu as module
 from legit_embedding.engine.device.cpu import CpuDevice
 from legit_embedding.engine.device.open import open_device
 from legit_embedding.errors import ConfigError
@@ -58,6 +59,27 @@ def test_a_closed_device_has_no_thread():
     device = CpuDevice()
     device.close()
     wait_for(lambda: not device._stream.is_alive(), LIMIT_S, "the thread to end")
+
+
+@pytest.mark.parametrize(("pause_s", "returns"), [(0.0, 4), (1000.0, 0)])
+def test_freed_memory_is_returned_between_batches_when_that_is_due(cpu, monkeypatch, pause_s, returns):
+    monkeypatch.setattr(module, "RETURN_S", pause_s)
+    order = []
+    monkeypatch.setattr(module, "return_free_memory", lambda: order.append("returned"))
+    launched = [cpu.launch(lambda inputs: order.append("batch") or torch.ones(1, 1), {}) for _ in range(5)]
+    launched[-1].wait()
+    assert order[: 5 + returns] == (["batch", "returned"] * 4 + ["batch"] if returns else ["batch"] * 5)
+
+
+def test_an_idle_device_returns_freed_memory_once(cpu, monkeypatch):
+    monkeypatch.setattr(module, "RETURN_S", 0.05)
+    returned = threading.Semaphore(0)
+    monkeypatch.setattr(module, "return_free_memory", returned.release)
+    cpu.launch(lambda inputs: torch.ones(1, 1), {}).wait()
+    assert returned.acquire(timeout=LIMIT_S)
+    assert not returned.acquire(timeout=0.5)
+    cpu.launch(lambda inputs: torch.ones(1, 1), {}).wait()
+    assert returned.acquire(timeout=LIMIT_S)
 
 
 @pytest.mark.parametrize(
