@@ -370,10 +370,10 @@ class TestReclaim:
 
         process: list[subprocess.Popen[bytes]] = []
         try:
-            wait_for(live, 40, "the dead letter")
+            wait_for(live, 150, "the dead letter")  # six processes start
             wait_for_answers(client, [*names, "poison"])
             process[-1].terminate()
-            assert process[-1].wait(10) == 0
+            assert process[-1].wait(60) == 0
         finally:
             process[-1].kill()
             process[-1].wait()
