@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import math
 import os
 import re
 import statistics
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ COLUMNS = (
     "load",
     "items",
     "items/s",
-    "at rest, MiB",
+    "resident, MiB",
     "second half, MiB",
     SLOPE,
     "highest, MiB",
@@ -99,14 +100,14 @@ def photos(count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Reading:
-    """The worker's process at rest."""
+    """The process at one moment."""
 
     answered: int
-    busy_s: float
-    """Time that it has worked, without the rests."""
+    at: float
+    """In seconds; rests do not count."""
     resident: int
     highest: int
-    """Resident memory while it worked, at its highest since the reading before."""
+    """Resident memory at its highest since the reading before."""
     descriptors: int
     threads: int
     files: Counter[str]
@@ -154,10 +155,10 @@ def measure(server: Server, load: Load, items: int, seconds: float) -> dict[str,
         chunk, end = max(2, items // READINGS), time.monotonic() + seconds
         for done in range(chunk, READINGS * chunk * 11 // 10 + 1, chunk):
             watch.work(feed, chunk, done)
-            reading = watch.rest(done)
-            tell(load.name, reading)
+            latest = watch.rest(done)
+            tell(load.name, latest)
             if done > READINGS * chunk // 10:
-                readings.append(reading)
+                readings.append(latest)
             if time.monotonic() > end and len(readings) > LEAST:
                 break
     client.close()
@@ -183,14 +184,19 @@ class Watch:
     def rest(self, answered: int) -> Reading:
         """Let the worker return what it has freed, and look."""
         time.sleep(RETURN_S + 1)
-        files = descriptors(self._process.pid)
-        with self._process.oneshot():
-            memory, threads = self._process.memory_info().rss, self._process.num_threads()
-        return Reading(answered, self._busy_s, memory, self._highest, files.total(), threads, files)
+        return replace(reading(self._process, answered), at=self._busy_s, highest=self._highest)
 
     def _sees(self, feed: Feed, count: int) -> bool:
         self._highest = max(self._highest, self._process.memory_info().rss)
         return feed.has_answered(count)
+
+
+def reading(process: psutil.Process, answered: int) -> Reading:
+    """Look at a process."""
+    files = descriptors(process.pid)
+    with process.oneshot():
+        memory, threads = process.memory_info().rss, process.num_threads()
+    return Reading(answered, time.monotonic(), memory, memory, files.total(), threads, files)
 
 
 def descriptors(pid: int) -> Counter[str]:
@@ -206,26 +212,35 @@ def tell(name: str, reading: Reading) -> None:
     """Note a reading on standard error, so that a run that is cut short has not been for nothing."""
     sizes = (f"{size / MIB:.2f}" for size in (reading.resident, reading.highest))
     files = ", ".join(f"{count} {file}" for file, count in sorted(reading.files.items()))
-    cells = (name, reading.answered, f"{reading.busy_s:.1f}", *sizes, reading.threads, files)
+    cells = (name, reading.answered, f"{reading.at:.1f}", *sizes, reading.threads, files)
     print(*cells, sep="\t", file=sys.stderr, flush=True)
 
 
 def row(name: str, readings: list[Reading]) -> dict[str, str]:
     """One line of the table."""
     first, half = readings[: len(readings) // 2], readings[len(readings) // 2 :]
-    fit = statistics.linear_regression([each.answered for each in half], [each.resident for each in half])
-    items = half[-1].answered - half[0].answered
+    slope, error = line(half)
+    taken, seconds = (getattr(readings[-1], name) - getattr(readings[0], name) for name in ("answered", "at"))
     cells = (
         name,
         f"{readings[-1].answered:,}",
-        f"{readings[-1].answered / readings[-1].busy_s:.0f}",
+        f"{taken / seconds:.0f}",
         f"{half[-1].resident / MIB:.1f}",
-        f"{fit.slope * items / MIB:+.2f}",
-        f"{fit.slope * PER / MIB:+.2f}",
-        ", then ".join(f"{max(each.highest for each in part) / MIB:.0f}" for part in (first, half)),
+        f"{slope * (half[-1].answered - half[0].answered) / MIB:+.2f}",
+        f"{slope * PER / MIB:+.2f} ± {error * PER / MIB:.2f}",
+        ", then ".join(f"{max(each.highest for each in part) / MIB:,.0f}" for part in (first, half)),
         *(_range([getattr(each, name) for each in half]) for name in ("descriptors", "threads")),
     )
     return dict(zip(COLUMNS, cells, strict=True))
+
+
+def line(readings: list[Reading]) -> tuple[float, float]:
+    """The slope of resident memory, in bytes per item, and its standard error."""
+    items, sizes = [each.answered for each in readings], [each.resident for each in readings]
+    slope, start = statistics.linear_regression(items, sizes)
+    off = sum((size - start - slope * item) ** 2 for item, size in zip(items, sizes, strict=True))
+    middle = statistics.mean(items)
+    return slope, math.sqrt(off / max(1, len(items) - 2) / sum((item - middle) ** 2 for item in items))
 
 
 def _range(values: list[int]) -> str:
@@ -247,4 +262,4 @@ def run(scale: float, names: Collection[str], seconds: float) -> int:
         rows = [measure(server, load, int(load.share * scale), seconds) for load in LOADS if load.name.lower() in names]
     for line in (COLUMNS, ("---",) * len(COLUMNS), *(tuple(row.values()) for row in rows)):
         print(f"| {' | '.join(line)} |")
-    return int(any(float(row[SLOPE]) > MOST_MIB for row in rows))
+    return int(any(float(row[SLOPE].split()[0]) > MOST_MIB for row in rows))
