@@ -80,18 +80,19 @@ end
 """
 
 
-def measure(server: Server, url: str, count: int, threads: int) -> Drained:
+def measure(server: Server, url: str, count: int, threads: int, in_flight: int) -> Drained:
     """Let a new worker drain a full stream that it sees at `url`."""
     client = Client(server.url)
     client.redis.flushall()
     args = ("-c", str(threads), "-I", "benchmarks.threads")
+    config = {"models": MODELS, "engine": {"max_in_flight": in_flight}}
     env = {
         "CELERY_CONFIG_MODULE": "benchmarks.profile",
         "CELERY_WORKER_LOGLEVEL": "WARNING",
         "OMP_NUM_THREADS": "1",  # a null model's maths gains nothing from threads that spin
     }
     with tempfile.TemporaryDirectory() as directory:
-        worker = Worker(url, Path(directory), {"models": MODELS}, command=COMMAND, args=args, env=env)
+        worker = Worker(url, Path(directory), config, command=COMMAND, args=args, env=env)
         with worker:
             processes = psutil.Process(worker.pid), psutil.Process(int(client.redis.info("server")["process_id"]))
             wait_for(lambda: client.app.control.ping(timeout=0.5), 120, "the worker")
@@ -122,9 +123,9 @@ def drained(first: Moment, last: Moment, names: Mapping[int, str]) -> Drained:
 def run(server: Server, side: str, options: Namespace) -> Drained:
     """Measure one side once."""
     if side == NEAR:
-        return measure(server, server.url, options.entries, options.threads)
+        return measure(server, server.url, options.entries, options.threads, options.in_flight)
     with Proxy(server.url, delay_s=ROUND_TRIP_S / 2 if side == FAR else 0.0) as proxy:
-        return measure(server, proxy.url, options.entries, options.threads)
+        return measure(server, proxy.url, options.entries, options.threads, options.in_flight)
 
 
 def main() -> None:
@@ -132,6 +133,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=60_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="-c of the worker")
+    parser.add_argument("--in-flight", type=int, default=4096, help="engine.max_in_flight of the worker")
     parser.add_argument("--server", choices=("valkey", "redis"), default="valkey")
     options = parser.parse_args()
     found: dict[str, list[Drained]] = {NEAR: [], PROXIED: [], FAR: []}
