@@ -6,12 +6,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from celery import Celery
 from celery.worker import state
 from celery.worker.request import Request
 from kombu import Connection, Consumer, Queue
 
 from legit_embedding.broker.malformed import MalformedMessages
-from legit_embedding.celery import app
 from legit_embedding.pool import TaskPool
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kombu.message import Message
 
-TASK = "legit_embedding.preparation.prepare_text"
+TASK = "tests.any"
 QUEUE = Queue("embedding", routing_key="embedding")
 
 
@@ -28,6 +28,10 @@ class Kept(list[str]):
 
     def keep(self, queue: str, text: str, why: str, tag: str) -> None:
         self.append(why)
+
+
+def nothing() -> None:
+    pass
 
 
 @pytest.fixture
@@ -41,7 +45,8 @@ def connection() -> Iterator[Connection]:
 
 def test_a_message_that_meets_a_stopped_pool_goes_back_to_its_queue(connection: Connection) -> None:
     """What a cold stop leads to, when its signal interrupts the loop with a message in its hands."""
-    app.loader.import_default_modules()
+    app = Celery("its own", set_as_current=False)
+    app.task(name=TASK, shared=False)(nothing)
     pool = TaskPool(1, app=app)
     pool.on_stop()
     kept, invalid = Kept(), []

@@ -21,6 +21,6 @@ def test_a_model_that_reads_from_the_device_is_named(start_engine, caplog: pytes
     model = Model()
     model.on_vectors = lambda numbers, vectors: vectors[torch.ones(len(numbers)) > 0]
     start_engine(model, Model("text"), device=pretend())
-    assert [record.message for record in caplog.records] == [
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
         "Model images reads from the device in each forward pass (index): the device waits for the host meanwhile"
     ]
