@@ -18,6 +18,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 from legit_embedding import process
 from legit_embedding.broker import reserved_queues  # noqa: F401 - queues are reserved as soon as a worker knows them
 from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.pipeline.admission import Terms
 from legit_embedding.pipeline.caller import HandedOver
 from legit_embedding.pool.greenlets import current_owner, wait_for
 from legit_embedding.pool.request import Withdrawn
@@ -149,8 +150,7 @@ class EmbeddingTask(Task):
             pipeline.refuse(raw, origin, refusal, caller)
             return future
         headers = self._trace_headers() if pipeline.settings.telemetry.traces else None
-        expires = self._expires()
-        job = pipeline.submit(raw, origin, caller, accepts=accepts, kind=kind, expires=expires, headers=headers)
+        job = pipeline.submit(raw, origin, caller, Terms(accepts, kind, self._expires(), headers))
         owner = current_owner()
         if isinstance(owner, PoolJob):
             owner.on_withdraw(lambda: pipeline.cancel(job, "expired" if owner.interruption else "revoked"))

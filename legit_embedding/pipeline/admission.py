@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from legit_embedding.errors import TaskError
@@ -15,6 +16,24 @@ if TYPE_CHECKING:
     from legit_embedding.pipeline.caller import Tracer
     from legit_embedding.pipeline.job import Job
     from legit_embedding.wire.task import HandOff, TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A source's conditions for a task, besides the task's own fields."""
+
+    accepts: type[TaskObject] | type[HandOff] | type[TokenIds] = TaskObject
+    """The wire object that it must be."""
+    kind: Kind | None = None
+    """The kind that the entrypoint takes; None for either."""
+    expires: float | None = None
+    """Unix time after which the source no longer wants the answer, besides the task's own deadline."""
+    headers: Mapping[str, str] | None = None
+    """The message headers with the producer's trace context; if None, the task's own fields may hold it."""
+
+
+ANY = Terms()
+"""No conditions."""
 
 
 class Admission:
@@ -35,34 +54,27 @@ class Admission:
         """Read the part that an answer needs, even one that refuses the task."""
         job.address = Address.read(raw, job.origin.id, self._streams.max_metadata_bytes)
 
-    def admit(
-        self,
-        job: Job,
-        raw: object,
-        accepts: type[TaskObject] | type[HandOff] | type[TokenIds],
-        kind: Kind | None,
-        expires: float | None,
-        headers: Mapping[str, str] | None,
-    ) -> None:
-        """Read the task and choose its model; the arguments are those of `Pipeline.submit`.
+    def admit(self, job: Job, raw: object, terms: Terms) -> None:
+        """Read the task and choose its model.
 
         Raises:
             TaskError: the task is refused; as much of it as was understood is in the job.
         """
         try:
             if self._tracer is not None:
-                job.trace = self._tracer.begin(raw, headers)
-            work = accepts.parse(raw)
+                job.trace = self._tracer.begin(raw, terms.headers)
+            work = terms.accepts.parse(raw)
         except Exception:
             self.read_address(job, raw)
             raise
         job.address = work.address(self._streams.max_metadata_bytes)
-        job.take(work, expires)
+        job.take(work, terms.expires)
         if job.address.fault is not None:
             raise job.address.fault
         reply_to = work.reply_to
         if reply_to is not None and not self._streams.allows(reply_to):
             raise TaskError("reply_to_refused", f"reply_to: {reply_to!r} is in use, or outside streams.reply_to_allow")
+        kind = terms.kind
         job.kind = work.content_kind if isinstance(work, TaskObject) else kind or "image"
         if kind not in {None, job.kind}:
             raise TaskError("invalid_task", f"kind: this entrypoint takes {kind} tasks, and the task is {job.kind}")

@@ -7,16 +7,17 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from legit_embedding.errors import TaskError
 from legit_embedding.models.registry import Registry
 from legit_embedding.pipeline.accounts import Accounts
-from legit_embedding.pipeline.admission import Admission
+from legit_embedding.pipeline.admission import ANY, Admission
 from legit_embedding.pipeline.backlog import BacklogBoard
 from legit_embedding.pipeline.backpressure import Backpressure
 from legit_embedding.pipeline.held_tasks import HeldBySource
+from legit_embedding.pipeline.intake import Intake
 from legit_embedding.pipeline.job import Job
 from legit_embedding.pipeline.parking import Parking
-from legit_embedding.pipeline.prepare import Preparation, give_back
+from legit_embedding.pipeline.prep_recipes import PrepRecipes
+from legit_embedding.pipeline.prepare import Preparation, give_back, texts_at_once
 from legit_embedding.pipeline.probe import Prober
 from legit_embedding.pipeline.processors import make_processor
 from legit_embedding.pipeline.snapshot import Phase, Snapshot, faults, together
@@ -28,28 +29,21 @@ from legit_embedding.prep.images.slow_decoders import DECODERS
 from legit_embedding.prep.stage import PrepStage
 from legit_embedding.sinks.direct import DirectSink
 from legit_embedding.sinks.writer import StreamWriter
-from legit_embedding.wire.task import TaskObject
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
-    from legit_embedding.config import Kind, Settings
-    from legit_embedding.errors import ErrorCode
-    from legit_embedding.models.backend import Recipe
+    from legit_embedding.config import Settings
+    from legit_embedding.errors import ErrorCode, TaskError
+    from legit_embedding.pipeline.admission import Terms
     from legit_embedding.pipeline.caller import Caller, Tracer
     from legit_embedding.pipeline.protocols import Source
-    from legit_embedding.prep_processes.processes import PrepProcesses
     from legit_embedding.redis_io.health import Outage
     from legit_embedding.wire.result import Origin
-    from legit_embedding.wire.task import HandOff, TokenIds
 
 logger = logging.getLogger(__name__)
 
-TEXTS_AT_ONCE, MOST_TEXTS_AT_ONCE = 32, 256
-"""The least and the most waiting texts that a prep thread tokenises together."""
-TEXTS_S = 0.002
-"""The time for which a prep thread takes more texts than the least, in seconds: the first of them wait for the last."""
 GATHER_S = 0.005
 """The time that a prep thread waits for more texts when they come in quick succession, in seconds."""
 CLOSE_S, LEAST_CLOSE_S = 5.0, 0.5
@@ -95,7 +89,6 @@ class Pipeline:
         """Warnings of a worker that is well otherwise, by subject."""
         self.backlog = BacklogBoard()
         self._tracer = tracer
-        self._admission = Admission(settings.streams, self.registry, tracer)
         self._fetcher = Fetcher(settings.fetch)
         DECODERS.budget_s = settings.fetch.decode_s
         handoffs = HandOffDirectory(settings.handoff_dir)
@@ -116,28 +109,28 @@ class Pipeline:
         self._parking = Parking(settings.streams.claim_idle_ms / 1000)
         queues = self.registry.queues()
         self._holds = HeldBySource(queues, settings.engine, self.processor.full_batch)
-        self._processes = _prep_processes(settings)
-        self._recipes: dict[str, Recipe] = {}
+        self._recipes = PrepRecipes(settings, self.registry)
         self._room = Backpressure(lambda: self._holds.room(self.in_flight), self.writer, self.processor.has_room)
         self._accounts = Accounts(queues, handoffs, self._parking, self._holds.by_origin, on_closed=self._room.closed)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(
                 ContentReader(self._fetcher, settings.fetch, settings.image_roots),
                 handoffs,
-                self._recipe,
+                self._recipes.of,
                 self.processor,
                 self._retry,
                 settings.fetch.max_pixels,
                 self._accounts.counts.prepared,
             ),
             has_room=self._room.for_prep,
-            threads=self._prep_threads(threads),
+            threads=threads + self._recipes.more_threads,
             on_crash=_answer_crash,
             batch=self._prep_batch,
             gather_s=GATHER_S,
             is_interactive=lambda job: job.interactive,
         )
         self._room.prep_is(self.stage.wake)
+        self._intake = Intake(Admission(settings.streams, self.registry, tracer), self._accounts, self.stage)
         self._prober = Prober(self.registry, self.processor, settings.engine.probe_s, lambda: self.phase == "running")
 
     def start(self) -> None:
@@ -149,7 +142,11 @@ class Pipeline:
         if self.prep_only:
             forbid_cuda_in_process()
         self.writer.start()
-        self._start_processes()
+        # Before the device is measured: the processes take memory, and for some seconds a core.
+        self._recipes.start()
+        if (processes := self._recipes.processes) is not None:
+            self.watched.append(processes.thread)
+            self.watch(processes.outage)
         self.processor.start()
         self.stage.start()
         self.phase = "running"
@@ -160,11 +157,7 @@ class Pipeline:
         raw: object,
         origin: Origin,
         caller: Caller,
-        *,
-        accepts: type[TaskObject] | type[HandOff] | type[TokenIds] = TaskObject,
-        kind: Kind | None = None,
-        expires: float | None = None,
-        headers: Mapping[str, str] | None = None,
+        terms: Terms = ANY,
     ) -> Job:
         """Accept a task; never blocks.
 
@@ -172,14 +165,11 @@ class Pipeline:
             raw: the task as the producer sent it, decoded from JSON.
             origin: the message or entry that carried it.
             caller: told exactly once how the task ended.
-            accepts: the wire object it must be.
-            kind: the kind that the entrypoint takes; None for either.
-            expires: Unix time after which the source no longer wants the answer, besides the task's own deadline.
-            headers: the message headers with the producer's trace context; if None, the task's own fields may hold it.
+            terms: the source's conditions for it.
         """
         job = self._job(origin, caller)
-        if self._admits(job, raw, accepts, kind, expires, headers):
-            self._take_on([job])
+        if self._intake.admits(job, raw, terms):
+            self._intake.take_on([job])
         return job
 
     def submit_all(self, tasks: Iterable[tuple[object, Origin, Caller]]) -> None:
@@ -187,21 +177,14 @@ class Pipeline:
         admitted: dict[str, list[Job]] = {}
         for raw, origin, caller in tasks:
             job = self._job(origin, caller)
-            if self._admits(job, raw):
+            if self._intake.admits(job, raw):
                 admitted.setdefault(job.model, []).append(job)
         for jobs in admitted.values():
-            self._take_on(jobs)
+            self._intake.take_on(jobs)
 
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error, without validating it further."""
-        job = self._job(origin, caller)
-        self._accounts.opened([job])
-        try:
-            self._admission.read_address(job, raw)
-        except Exception as problem:  # noqa: BLE001
-            job.crashed("reading the task", problem)
-        else:
-            job.failed(error)
+        self._intake.refuse(self._job(origin, caller), raw, error)
 
     def cancel(self, job: Job, code: ErrorCode) -> None:
         """Answer a task with this code unless its vector is already being written."""
@@ -260,7 +243,7 @@ class Pipeline:
 
     def resize(self, threads: int) -> None:
         """Change the number of prep threads."""
-        self.stage.resize(self._prep_threads(threads))
+        self.stage.resize(threads + self._recipes.more_threads)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until every task is closed; False if the timeout came first."""
@@ -281,7 +264,7 @@ class Pipeline:
             writer=self.writer.stats(),
             source=together([source.stats() for source in self.sources]),
             counts=self._accounts.counts,
-            prep_process_deaths=None if self._processes is None else self._processes.deaths,
+            prep_process_deaths=None if self._recipes.processes is None else self._recipes.processes.deaths,
         )
 
     def stop(self, within: float = math.inf) -> None:
@@ -295,8 +278,8 @@ class Pipeline:
         self._prober.close()
         give_back(self.stage.take_back())
         finished = self.stage.close(left())
-        if self._processes is not None:
-            self._processes.close()
+        if self._recipes.processes is not None:
+            self._recipes.processes.close()
             if not finished:  # what waited for a process is put off now
                 self.stage.close(left())
         give_back(self.stage.take_back())
@@ -316,63 +299,11 @@ class Pipeline:
         busy = {"device-busy": round(engine.busy, 3)} if engine else {}
         return batching | busy | {"waiting-for-prep": self.stage.waiting(), "prefetch": self.prefetch}
 
-    def _start_processes(self) -> None:
-        if self._processes is None:
-            return
-        for queue in self.registry.backends():
-            self.registry.recipe(queue)  # its files are downloaded by this process, if at all
-        # Before the device is measured: they take memory, and for some seconds a core.
-        self._processes.start()
-        self.watched.append(self._processes.thread)
-        self.watch(self._processes.outage)
-
-    def _prep_threads(self, threads: int) -> int:
-        # Those that wait for a process use no core: others download meanwhile, and have the next item ready for it.
-        return threads + (self.settings.prep.processes if self._processes is not None else 0)
-
-    def _recipe(self, queue: str) -> Recipe:
-        recipe = self.registry.recipe(queue)
-        if self._processes is None or self.registry.tower(queue).config.is_remote:
-            return recipe
-        if queue not in self._recipes:
-            from legit_embedding.prep_processes.recipe import ProcessRecipe
-
-            self._recipes[queue] = ProcessRecipe(recipe, queue, self._processes)
-        return self._recipes[queue]
-
-    def _admits(
-        self,
-        job: Job,
-        raw: object,
-        accepts: type[TaskObject] | type[HandOff] | type[TokenIds] = TaskObject,
-        kind: Kind | None = None,
-        expires: float | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> bool:
-        """Admit a task; False if it is refused, and answered."""
-        try:
-            self._admission.admit(job, raw, accepts, kind, expires, headers)
-        except Exception as error:  # noqa: BLE001 - nothing between a source and its answer leaves a task unsettled
-            self._accounts.opened([job])
-            _refuse(job, error)
-            return False
-        return True
-
-    def _take_on(self, jobs: list[Job]) -> None:
-        """Queue admitted jobs of one source and model for prep."""
-        self._accounts.opened(jobs)
-        try:
-            self.stage.submit(jobs[0].model, *jobs)
-        except Exception as error:  # noqa: BLE001
-            for job in jobs:
-                _refuse(job, error)
-
     def _prep_batch(self, model: str) -> int:
         # Texts are faster to tokenise together; an image may have to be downloaded first.
         if self.registry.tower(model).kind != "text":
             return 1
-        each_s = self._accounts.counts.prep_seconds[model].mean
-        return max(TEXTS_AT_ONCE, min(MOST_TEXTS_AT_ONCE, int(TEXTS_S / each_s))) if each_s else TEXTS_AT_ONCE
+        return texts_at_once(self._accounts.counts.prep_seconds[model].mean)
 
     def _retry(self, model: str, job: Job, delay_s: float) -> None:
         self._accounts.counts.prep_retried(model)
@@ -388,21 +319,6 @@ class Pipeline:
 
     def _room_for_all(self) -> None:
         self._room.changed()
-
-
-def _prep_processes(settings: Settings) -> PrepProcesses | None:
-    if not settings.prep.processes or all(model.is_remote for model in settings.models.values()):
-        return None
-    from legit_embedding.prep_processes.processes import PrepProcesses
-
-    return PrepProcesses(settings.models, settings.prep.processes, settings.fetch.max_bytes)
-
-
-def _refuse(job: Job, error: Exception) -> None:
-    if isinstance(error, TaskError):
-        job.failed(error)
-    else:
-        job.crashed("taking the task", error)
 
 
 def _answer_crash(jobs: list[Job], error: BaseException) -> None:

@@ -27,8 +27,17 @@ logger = get_logger(__name__)
 RETRY_DELAYS_S = (0.5, 2.0)
 """Waits before the second and the third attempt at a transient error, in seconds."""
 _DIGEST_BYTES = 16
+TEXTS_AT_ONCE, MOST_TEXTS_AT_ONCE = 32, 256
+"""The least and the most waiting texts that a prep thread tokenises together."""
+TEXTS_S = 0.002
+"""The time for which a prep thread takes more texts than the least, in seconds: the first of them wait for the last."""
 LOOK_AGAIN_S = 0.5
 """Pause before a job that waits for a decoder is checked again, in seconds."""
+
+
+def texts_at_once(each_s: float) -> int:
+    """The number of texts to tokenise together, from the seconds that one has taken; 0 if that is not known yet."""
+    return max(TEXTS_AT_ONCE, min(MOST_TEXTS_AT_ONCE, int(TEXTS_S / each_s))) if each_s else TEXTS_AT_ONCE
 
 
 class Preparation:

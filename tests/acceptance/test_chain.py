@@ -6,10 +6,8 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from legit_embedding.cli import main
 from legit_embedding.encoding import decode_embedding
 from legit_embedding.models.null import expected
 from tests.clients import PREPARE_IMAGE, PREPARE_TEXT, Client
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 DIM = 16
 NULL = {"backend": "legit_embedding.models.null:NullModel", "options": {"dim": DIM}}
 TOKEN = "a-token"
-
-pytestmark = pytest.mark.skipif("serve" not in main.list_commands(None), reason="there is no `legit-embedding serve`")  # type: ignore[arg-type]
 
 
 def test_a_worker_whose_models_another_one_serves(

@@ -14,6 +14,7 @@ from opentelemetry.trace import StatusCode, get_tracer_provider
 
 from legit_embedding.config import Settings
 from legit_embedding.errors import ConfigError
+from legit_embedding.pipeline.admission import Terms
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.telemetry import traces as traces_module
 from legit_embedding.telemetry.tracing import make_tracer
@@ -55,7 +56,8 @@ def start(redis_url: str) -> Iterator[Callable[[bool], Pipeline]]:
 
 def embed(pipeline: Pipeline, task: dict[str, Any], headers: dict[str, str] | None = None) -> None:
     answered = threading.Event()
-    pipeline.submit({"task_id": "t"} | task, Origin("local", "t"), OnOutcome(lambda _: answered.set()), headers=headers)
+    caller = OnOutcome(lambda _: answered.set())
+    pipeline.submit({"task_id": "t"} | task, Origin("local", "t"), caller, Terms(headers=headers))
     assert answered.wait(20)
 
 

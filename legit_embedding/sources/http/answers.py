@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.encoding import ENCODING
 from legit_embedding.errors import GivenBackError, TaskError
+from legit_embedding.pipeline.admission import Terms
 from legit_embedding.pipeline.caller import HandedOver, OnOutcome
 from legit_embedding.sources.http.problems import HttpError, unavailable
 from legit_embedding.wire.result import Embedded, Origin, Timings, Written
@@ -97,8 +98,8 @@ class Answers:
         # A response carries floats, however the model's results do.
         task = {"task_id": task_id, "encoding": ENCODING, **self._common, **item.fields}
         caller: Caller = OnOutcome(partial(self._told, number))
-        accepts = TokenIds if "token_ids" in item.fields else TaskObject
-        self._jobs.append(self._pipeline.submit(task, Origin("http", task_id), caller, accepts=accepts, kind=item.kind))
+        terms = Terms(TokenIds if "token_ids" in item.fields else TaskObject, item.kind)
+        self._jobs.append(self._pipeline.submit(task, Origin("http", task_id), caller, terms))
 
     def _told(self, number: int, outcome: Written | HandedOver | GivenBackError) -> None:
         """Note an outcome; called from any thread."""

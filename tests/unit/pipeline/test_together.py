@@ -14,7 +14,8 @@ from legit_embedding.engine.batching.batch import Batch
 from legit_embedding.engine.outcomes import Vectors
 from legit_embedding.errors import GivenBackError
 from legit_embedding.pipeline.caller import OnOutcome
-from legit_embedding.pipeline.pipeline import MOST_TEXTS_AT_ONCE, TEXTS_AT_ONCE, TEXTS_S, Pipeline
+from legit_embedding.pipeline.pipeline import Pipeline
+from legit_embedding.pipeline.prepare import MOST_TEXTS_AT_ONCE, TEXTS_AT_ONCE, TEXTS_S
 from legit_embedding.wire.result import Origin
 
 if TYPE_CHECKING:
