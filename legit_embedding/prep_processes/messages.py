@@ -90,6 +90,8 @@ def read_answer(header: bytes, data: bytes) -> list[Prepared]:
         raise TaskError(fields["error"], str(fields["detail"]), transient=fields["transient"] is True)
     if "crash" in fields:
         raise _crash(str(fields["crash"]), str(fields["said"]), str(fields["trace"]))
+    if not isinstance(fields.get("items"), list):
+        raise ValueError("the answer of a prep process has neither items nor an error that there is")  # noqa: TRY004
     reader = _Reader(data)
     return [reader.item(each) for each in fields["items"]]
 

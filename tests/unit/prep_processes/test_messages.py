@@ -21,6 +21,7 @@ ITEM = {"dtype": "<i8", "shape": [2], "cost": 1, "truncated": False, "repaired":
         ({"items": [ITEM | {"shape": [1 << 62]}]}, bytes(16)),
         ({"items": [{}]}, b""),
         ({}, b""),
+        ({"error": "made_up", "detail": "", "transient": False}, b""),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error(fields, data):
