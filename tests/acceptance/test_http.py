@@ -64,8 +64,9 @@ def test_serve_embeds_at_once_without_settings_and_without_redis(tmp_path: Path)
         plain = client.post("/embed", json={"texts": ["a red bicycle", " "]}).json()
         assert (plain["model"], plain["dimension"], plain["count"]) == ("minilm", 384, 2)
         answer = client.post("/v1/embeddings", json={"input": "a red bicycle", "encoding_format": "base64"}).json()
-        np.testing.assert_array_equal(
-            decode_embedding(answer["data"][0]["embedding"]), np.float32(plain["dense_vecs"][0])
+        # Within the arithmetic's rounding: two texts may share a batch, and this one is alone in its own.
+        np.testing.assert_allclose(
+            decode_embedding(answer["data"][0]["embedding"]), plain["dense_vecs"][0], rtol=0, atol=1e-6
         )
         assert answer["usage"]["prompt_tokens"] == len(["[CLS]", "a", "red", "bicycle", "[SEP]"])
         ids = client.post("/v1/embeddings", json={"input": [101, 1037, 2417, 10165, 102]}).json()
