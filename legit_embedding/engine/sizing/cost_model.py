@@ -26,6 +26,8 @@ CPU_BYTES_PER_ARRAY_BYTE = 100
 _UNLIMITED = 1 << 30
 _GROWTH = 0.01
 """Minimum fraction of the largest batch's bytes that the fitted slope must explain for the fit to be used."""
+_FEW = 2
+"""Measurements that are too few to tell a fixed part from a disturbance."""
 _RECOVERY_BATCHES = 32
 _RECOVERY_STEP = 0.05
 
@@ -57,6 +59,22 @@ def fit_line(points: Sequence[tuple[float, float]]) -> Line:
     if base < 0:  # fit the best line through the origin instead
         return Line(0.0, max(0.0, float(xs @ ys / (xs @ xs))))
     return Line(float(max(base, 0.0)), 0.0) if slope < 0 else Line(float(base), float(slope))
+
+
+def fit_seconds(points: Sequence[tuple[float, float]]) -> Line:
+    """Fit a batch's seconds by its cost.
+
+    On a busy host a small batch can take as long as one of twice its size, and a line through both would promise that
+    any batch takes as long. So if there are only two points, or if time does not grow with cost, all of the time is
+    taken to depend on the cost, at the best speed measured.
+
+    Args:
+        points: pairs of cost and seconds, at least one.
+    """
+    line = fit_line(points)
+    if len(points) <= _FEW or line.slope <= 0:
+        return Line(0.0, min(seconds / cost for cost, seconds in points))
+    return line
 
 
 def fit_bytes(points: Sequence[tuple[float, float]], least: float = 1.0) -> Line:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from legit_embedding.engine.batching.packer import MAX_ITEMS, padded_cost
 from legit_embedding.engine.outcomes import Vectors
-from legit_embedding.engine.sizing.cost_model import Line, estimate_bytes, fit_bytes, fit_line
+from legit_embedding.engine.sizing.cost_model import Line, estimate_bytes, fit_bytes, fit_line, fit_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,7 +172,7 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
         kind=kind,
         weights_bytes=weights_bytes,
         bytes=used,
-        seconds=fit_line([(float(point.cost), point.seconds) for point in points]),
+        seconds=fit_seconds([(float(point.cost), point.seconds) for point in points]),
         largest=used.reach(budget),
         knee=min(enough) if is_measured else None,
         speed=best,

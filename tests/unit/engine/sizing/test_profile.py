@@ -72,6 +72,25 @@ def test_an_item_that_takes_long_is_a_batch():
     assert (plan.target(), plan.limited_by()) == (1, "time")
 
 
+@pytest.mark.parametrize(
+    ("measured", "fits_into_a_second"),
+    [
+        (((1, 0.70, None), (2, 0.72, None)), 2),  # the first was disturbed: twice as many take as long
+        (((1, 0.80, None), (2, 0.72, None)), 2),
+        (((1, 0.35, None), (2, 0.90, None)), 2),  # the second was
+        (((1, 0.40, None), (2, 0.40, None), (4, 0.40, None)), 10),
+        (((1, 0.40, None), (2, 0.30, None), (4, 0.20, None)), 20),
+    ],
+)
+def test_a_busy_host_does_not_make_batches_of_a_slow_model_large(
+    measured: tuple[tuple[int, float, None], ...], fits_into_a_second: int
+) -> None:
+    plan = make_plan("m", "image", 0, points(*measured), 1e12, 1)
+    assert plan.target() == fits_into_a_second
+    assert plan.limited_by() == "time"
+    assert plan.target(pace=2.0) <= max(1, fits_into_a_second // 2)
+
+
 def test_memory_and_speed_make_the_plan():
     device = MeteredDevice(saturating, item_bytes=1000)
     plan = make_plan("m", "image", 5, survey(device, Model(), Model().forward, 1e9), 201_500, 1)
