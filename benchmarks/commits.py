@@ -24,6 +24,7 @@ from legit_embedding.encoding import ENCODING, encode_embedding
 from legit_embedding.redis_io.connection import Link
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import SCRIPT, Batch
+from legit_embedding.sinks.packing import EntryPacker
 from legit_embedding.wire.result import Embedded, Origin, Result, Timings
 from legit_embedding.wire.task import Address
 from tests.servers import Server
@@ -64,7 +65,7 @@ async def _measured(url: str) -> list[tuple[float, float]]:
     vector = encode_embedding(np.random.default_rng(0).standard_normal(DIM))
 
     async def packed(answers: Sequence[Answer]) -> None:
-        await Batch(answers, CONFIG, "worker").commit(link)
+        await Batch(answers, CONFIG, EntryPacker("worker")).commit(link)
 
     async def plain(answers: Sequence[Answer]) -> None:
         given: list[object] = [CONFIG.group, CONFIG.trim_maxlen, int(CONFIG.delete_on_ack), CONFIG.dedupe_s]

@@ -110,7 +110,7 @@ class Pipeline:
         queues = self.registry.queues()
         self._holds = HeldBySource(queues, settings.engine, self.processor.full_batch)
         self._recipes = PrepRecipes(settings, self.registry)
-        self._room = Backpressure(lambda: self._holds.room(self.in_flight), self.writer, self.processor.has_room)
+        self._room = Backpressure(self._room_to_read, self.writer, self.processor.has_room)
         self._accounts = Accounts(queues, handoffs, self._parking, self._holds.by_origin, on_closed=self._room.closed)
         self.stage: PrepStage[Job] = PrepStage(
             Preparation(
@@ -313,6 +313,11 @@ class Pipeline:
         # A client that waits gets its answer directly.
         sink = self._direct if origin.kind == "http" else self.writer
         return Job(origin, caller, sink, self._accounts)
+
+    def _room_to_read(self) -> int:
+        # At a round trip of 77 ms and 20,000 answers per second, 1,540 are on their way to Redis at any moment: if they
+        # counted, a distant server would leave the device less to do.
+        return self._holds.room(self.in_flight - self.writer.under_way)
 
     def _room_for_prep(self) -> None:
         self._room.prep_changed()

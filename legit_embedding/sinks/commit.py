@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from legit_embedding.redis_io.connection import Packed, Script
 from legit_embedding.redis_io.slots import beside, share_a_slot
+from legit_embedding.sinks.packing import argument
 from legit_embedding.wire.result import VECTOR_FIELDS, Embedded
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from legit_embedding.config import StreamConfig
     from legit_embedding.redis_io.connection import Argument, Link
     from legit_embedding.sinks.answer import Answer
+    from legit_embedding.sinks.packing import EntryPacker
     from legit_embedding.wire.result import Origin
 
 _REMEMBERED = 4096
@@ -33,13 +35,13 @@ WRITTEN, ALREADY, REFUSED = b"+", b"=", b"-"
 class Batch:
     """Answers that are committed together, packed once for all attempts."""
 
-    def __init__(self, answers: Sequence[Answer], config: StreamConfig, worker: str) -> None:
+    def __init__(self, answers: Sequence[Answer], config: StreamConfig, packer: EntryPacker) -> None:
         self.answers = answers
         self._places: dict[str, int] = {config.tasks: 1}
         self._records = beside(DEDUPE_PREFIX, config.tasks)
         head = (config.group, config.trim_maxlen, int(config.delete_on_ack), config.dedupe_s)
         self._count = 0
-        chunks = [self._pack(answer, worker) for answer in answers]
+        chunks = [self._pack(answer, packer) for answer in answers]
         self._arguments: list[Argument | Packed] = [*head, Packed(self._count, chunks)]
         self._keys = [wire(key) for key in self._places]
 
@@ -55,19 +57,16 @@ class Batch:
         replies: list[bytes] = await link.run(SCRIPT, self._keys, self._arguments)
         return replies
 
-    def _pack(self, answer: Answer, worker: str) -> bytes:
-        fields = answer.fields(worker)
+    def _pack(self, answer: Answer, packer: EntryPacker) -> bytes:
+        count, parts = packer.pack(answer.result)
         letter, origin_id = self._origin(answer.result.origin)
-        self._count += 4 + 2 * len(fields)
-        head = (letter, origin_id, str(self._place(answer.stream)), f"{2 * len(fields)}{self._cached(answer)}")
-        # Formatting each argument would copy the vectors once more, and be half of an answer's time on this thread.
-        parts = [f"${len(text)}\r\n{text}\r\n" for text in head]
-        for name, value in fields.items():
-            parts += _NAMES[name], _size(len(value)), value, "\r\n"
-        text = "".join(parts)
+        self._count += 4 + count
+        head = (letter, origin_id, str(self._place(answer.stream)), f"{count}{self._cached(answer)}")
+        text = "".join([_often(letter), argument(origin_id), _often(head[2]), _often(head[3]), *parts])
         if text.isascii():
             return text.encode("ascii")
-        return b"".join(map(_wire_argument, (*head, *(part for pair in fields.items() for part in pair))))
+        fields = answer.fields(packer.worker).items()
+        return b"".join(map(_wire_argument, (*head, *(part for pair in fields for part in pair))))
 
     def _origin(self, origin: Origin) -> tuple[str, str]:
         if origin.kind == "stream":
@@ -104,21 +103,7 @@ def record_key(celery_id: str, config: StreamConfig) -> str:
     return beside(DEDUPE_PREFIX, config.tasks) + celery_id
 
 
-class _Names(dict[str, str]):
-    """The few field names, each as an argument in the Redis protocol, with the mark of the next argument."""
-
-    def __missing__(self, name: str) -> str:
-        self[name] = argument = f"${len(name)}\r\n{name}\r\n$"
-        return argument
-
-
-_NAMES = _Names()
-
-
-@lru_cache(_REMEMBERED)
-def _size(length: int) -> str:
-    """The length of an argument in the Redis protocol; few occur, and formatting each would take longer."""
-    return f"{length}\r\n"
+_often = lru_cache(_REMEMBERED)(argument)
 
 
 def _wire_argument(text: str) -> bytes:

@@ -29,6 +29,7 @@ from legit_embedding.redis_io.connection import explain
 from legit_embedding.redis_io.health import Outage
 from legit_embedding.sinks import non_atomic as separate
 from legit_embedding.sinks.commit import REFUSED, WRITTEN, Batch, fits_the_step, parse
+from legit_embedding.sinks.packing import EntryPacker
 from legit_embedding.sinks.routing import Router
 from legit_embedding.wire.result import Written
 
@@ -80,6 +81,7 @@ class Committer:
     ) -> None:
         self._config = config
         self._worker = worker
+        self._packer = EntryPacker(worker)
         self._counters = counters
         self._backoff = backoff
         self._release = release
@@ -157,7 +159,7 @@ class Committer:
         while True:
             try:
                 if atomic:
-                    batch = batch or Batch(answers, self._config, self._worker)
+                    batch = batch or Batch(answers, self._config, self._packer)
                     replies = await batch.commit(link)
                 else:
                     replies = await separate.commit(link, answers, self._config, self._worker)

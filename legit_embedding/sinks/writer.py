@@ -133,6 +133,11 @@ class StreamWriter:
         return self._backlog.has_room()
 
     @property
+    def under_way(self) -> int:
+        """The number of answers that were sent, or are being sent, and are not confirmed yet."""
+        return self._backlog.taken
+
+    @property
     def results_full(self) -> str:
         """A sentence naming a result stream full of entries that a consumer group has not read; empty if none is."""
         return self._room.full

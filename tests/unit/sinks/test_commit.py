@@ -10,6 +10,7 @@ from legit_embedding.config import StreamConfig
 from legit_embedding.redis_io.connection import _pack
 from legit_embedding.sinks.answer import Answer
 from legit_embedding.sinks.commit import Batch
+from legit_embedding.sinks.packing import EntryPacker
 from legit_embedding.wire.result import Embedded, Origin, Result
 from legit_embedding.wire.task import Address
 from tests.told import Told
@@ -45,7 +46,7 @@ def test_a_batch_is_packed_as_the_protocol_has_it(task_id: str, wire: bytes) -> 
         answer(Origin("celery", "c1"), "t2", "embedding_results:ä"),
         answer(Origin("local", "local"), "t3"),
     ]
-    sent = asyncio.run(Batch(answers, StreamConfig(), "w").commit(cast("Link", Wire())))
+    sent = asyncio.run(Batch(answers, StreamConfig(), EntryPacker("w")).commit(cast("Link", Wire())))
     keys = [b"embedding_tasks", b"embedding_results", b"embedding:written:c1", "embedding_results:ä".encode()]
     assert sent[:7] == [b"EVALSHA", b"sha", b"4", *keys]
     assert sent[7:11] == [b"embedding_workers", b"0", b"1", b"3600"]
