@@ -130,7 +130,7 @@ def run(server: Server, side: str, options: Namespace) -> Drained:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--entries", type=int, default=60_000)
+    parser.add_argument("--entries", type=int, default=120_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="-c of the worker")
     parser.add_argument("--in-flight", type=int, default=4096, help="engine.max_in_flight of the worker")

@@ -64,8 +64,12 @@ class Cluster:
 
     def master(self, key: str) -> Server:
         """The server that has the slot of this key, according to a majority of the nodes that run."""
-        votes = [owner for server in self._running() if (owner := self._owner(server, slot(key)))]
-        return max(self.servers, key=votes.count)
+        return max(self.servers, key=self._owners(key).count)
+
+    def has_moved(self, key: str, before: Server) -> bool:
+        """True if every node that runs names one master for this key, another than before: a client may ask any."""
+        owners = set(self._owners(key))
+        return len(owners) == 1 and not owners & {None, before}
 
     def replica(self, key: str) -> Server:
         """The replica of that server."""
@@ -115,9 +119,7 @@ class Cluster:
                 client.execute_command("MIGRATE", *to_there, "KEYS", *keys)
         for server in (to, at):
             self.cluster(server, "SETSLOT", slot(key), "NODE", self._id(to))
-        wait_for(
-            lambda: all(self._owner(each, slot(key)) is to for each in self._running()), 20, "the slot's new place"
-        )
+        wait_for(lambda: set(self._owners(key)) == {to}, 20, "the slot's new place")
 
     def cluster(self, server: Server, *command: str | int) -> Any:
         """Send a CLUSTER command to one server."""
@@ -170,6 +172,9 @@ class Cluster:
                 if not is_whole:
                     return False
         return True
+
+    def _owners(self, key: str) -> list[Server | None]:
+        return [self._owner(server, slot(key)) for server in self._running()]
 
     def _owner(self, server: Server, number: int) -> Server | None:
         """The server that has this slot, as one of them sees it."""

@@ -15,6 +15,6 @@ def environment(name: str, *pins: str) -> Path:
     programs, stamp = folder / "bin", folder / "made-for"
     if not stamp.is_file() or stamp.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(programs / "python"), "-m", "pip", "install", "-q", *pins], check=True)
+        subprocess.run([str(programs / "python"), "-m", "pip", "install", "-q", "--no-compile", *pins], check=True)
         stamp.write_text(wanted)
     return programs

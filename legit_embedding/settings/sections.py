@@ -117,7 +117,7 @@ class EngineConfig(_Section):
     """The part of the device's free memory that batches may use, measured once the models are loaded."""
     max_in_flight: PositiveInt = 4096
     """The most tasks that the worker holds, from all sources together. Answers on their way to Redis don't count; these
-    are 2,048 at most."""
+    are 4,096 at most."""
     hold_s: PositiveFloat = 3.0
     """The work that each source, the task stream and Celery's queues, may have waiting here, in seconds of measured
     throughput; two full batches of each model may always wait, and never more than `max_in_flight`."""

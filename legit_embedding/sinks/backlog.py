@@ -22,7 +22,8 @@ class Limits:
     batch: int = 128
     batch_bytes: int = 4 * 1024 * 1024
     in_flight: int = 32
-    """Batches sent concurrently: at a round trip of 77 ms, 16 batches of 128 are 26,000 entries per second."""
+    """Batches sent concurrently: at a round trip of 77 ms a busy worker's commits take 107 ms in the median, and 32
+    batches of 128 are 38,000 entries per second."""
 
 
 class Backlog:

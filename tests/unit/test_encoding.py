@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -73,10 +73,13 @@ def test_half_floats_are_the_nearest(vector):
 
 @given(VECTORS)
 def test_int8_is_off_by_half_a_step_at_most(vector):
+    largest = np.abs(vector).max()
+    # Below, a step is a number with few digits of its own, and 127 steps are not the largest value.
+    assume(not largest or largest / 127 >= np.finfo(np.float32).smallest_normal)
     fields = encode_entry(vector, "base64_int8")
     scale = float(fields["scale"])
     assert np.abs(decode_entry(fields) - vector).max() <= scale * 0.5001
-    assert np.float32(fields["scale"]) == np.float32(np.abs(vector).max() / 127) or not np.abs(vector).max() / 127
+    assert np.float32(fields["scale"]) == np.float32(largest / 127) or not largest
 
 
 @given(VECTORS)
