@@ -60,13 +60,13 @@ class Batch:
     def _pack(self, answer: Answer, packer: EntryPacker) -> bytes:
         count, parts = packer.pack(answer.result)
         letter, origin_id = self._origin(answer.result.origin)
+        place, size = str(self._place(answer.stream)), f"{count}{self._cached(answer)}"
         self._count += 4 + count
-        head = (letter, origin_id, str(self._place(answer.stream)), f"{count}{self._cached(answer)}")
-        text = "".join([_often(letter), argument(origin_id), _often(head[2]), _often(head[3]), *parts])
+        text = "".join([_often(letter), argument(origin_id), _often(place), _often(size), *parts])
         if text.isascii():
             return text.encode("ascii")
-        fields = answer.fields(packer.worker).items()
-        return b"".join(map(_wire_argument, (*head, *(part for pair in fields for part in pair))))
+        fields = [part for pair in answer.fields(packer.worker).items() for part in pair]
+        return b"".join(map(_wire_argument, (letter, origin_id, place, size, *fields)))
 
     def _origin(self, origin: Origin) -> tuple[str, str]:
         if origin.kind == "stream":
@@ -104,6 +104,7 @@ def record_key(celery_id: str, config: StreamConfig) -> str:
 
 
 _often = lru_cache(_REMEMBERED)(argument)
+"""`argument` for texts of which few occur."""
 
 
 def _wire_argument(text: str) -> bytes:
