@@ -26,8 +26,9 @@ CPU_BYTES_PER_ARRAY_BYTE = 100
 _UNLIMITED = 1 << 30
 _GROWTH = 0.01
 """Minimum fraction of the largest batch's bytes that the fitted slope must explain for the fit to be used."""
-_FEW = 2
-"""Measurements that are too few to tell a fixed part from a disturbance."""
+_LEAST_VARIABLE = 1 / 16
+"""Minimum fraction of the time per cost that depends on the cost: batches are not planned to be 16 times as large as
+would fit into the same time at the measured speed."""
 _RECOVERY_BATCHES = 32
 _RECOVERY_STEP = 0.05
 
@@ -64,17 +65,17 @@ def fit_line(points: Sequence[tuple[float, float]]) -> Line:
 def fit_seconds(points: Sequence[tuple[float, float]]) -> Line:
     """Fit a batch's seconds by its cost.
 
-    On a busy host a small batch can take as long as one of twice its size, and a line through both would promise that
-    any batch takes as long. So if there are only two points, or if time does not grow with cost, all of the time is
-    taken to depend on the cost, at the best speed measured.
+    On a busy host a small batch can take as long as one of twice its size. A line through both would promise that any
+    batch takes as long, so some of the time at the best measured speed is always taken to depend on the cost.
 
     Args:
         points: pairs of cost and seconds, at least one.
     """
     line = fit_line(points)
-    if len(points) <= _FEW or line.slope <= 0:
-        return Line(0.0, min(seconds / cost for cost, seconds in points))
-    return line
+    least = _LEAST_VARIABLE * min(seconds / cost for cost, seconds in points)
+    if line.slope >= least:
+        return line
+    return Line(max(0.0, min(seconds - least * cost for cost, seconds in points)), least)
 
 
 def fit_bytes(points: Sequence[tuple[float, float]], least: float = 1.0) -> Line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -183,12 +183,12 @@ def make_plan(model: str, kind: Kind, weights_bytes: int, points: Sequence[Point
 def survey(device: Device, backend: Backend, forward: Forward, budget: float) -> list[Point]:
     """Measure batches of doubling cost until speed stops improving, or memory or time runs out.
 
-    At least two costs are measured, to estimate a batch's time. The very first batch is not measured, because it loads
-    libraries and allocates their workspaces.
+    At least two costs are measured, to estimate a batch's time. The very first batch loads libraries and allocates
+    their workspaces, so its time counts only if the next batch of its size was disturbed and took longer.
     """
     cost = _FIRST_COST[backend.kind]
     guess = estimate_bytes(backend.kind, backend.samples(1)[0].nbytes)
-    run(device, backend, forward, backend.samples(cost))
+    first_s = run(device, backend, forward, backend.samples(cost))
     began = time.monotonic()
     points: list[Point] = []
     left, took = SURVEY_S, 0.0
@@ -197,7 +197,7 @@ def survey(device: Device, backend: Backend, forward: Forward, budget: float) ->
         now = time.monotonic()
         left, took, began = left - (now - began), now - began, now
         cost *= 2
-    return points
+    return [replace(points[0], seconds=min(points[0].seconds, max(first_s, 1e-9))), *points[1:]]
 
 
 def _worth_another(points: Sequence[Point], guess: Line, budget: float) -> bool:

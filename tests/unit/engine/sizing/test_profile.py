@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import chain, repeat
+
 import numpy as np
 import pytest
 import torch
@@ -75,20 +77,26 @@ def test_an_item_that_takes_long_is_a_batch():
 @pytest.mark.parametrize(
     ("measured", "fits_into_a_second"),
     [
-        (((1, 0.70, None), (2, 0.72, None)), 2),  # the first was disturbed: twice as many take as long
-        (((1, 0.80, None), (2, 0.72, None)), 2),
+        (((1, 0.70, None), (2, 0.72, None)), 44),  # the first was disturbed: twice as many take as long
+        (((1, 0.80, None), (2, 0.72, None)), 44),
         (((1, 0.35, None), (2, 0.90, None)), 2),  # the second was
-        (((1, 0.40, None), (2, 0.40, None), (4, 0.40, None)), 10),
-        (((1, 0.40, None), (2, 0.30, None), (4, 0.20, None)), 20),
+        (((1, 0.40, None), (2, 0.40, None), (4, 0.40, None)), 160),
+        (((1, 0.40, None), (2, 0.30, None), (4, 0.20, None)), 320),
     ],
 )
-def test_a_busy_host_does_not_make_batches_of_a_slow_model_large(
+def test_a_busy_host_does_not_make_batches_of_a_slow_model_unlimited(
     measured: tuple[tuple[int, float, None], ...], fits_into_a_second: int
 ) -> None:
     plan = make_plan("m", "image", 0, points(*measured), 1e12, 1)
     assert plan.target() == fits_into_a_second
     assert plan.limited_by() == "time"
     assert plan.target(pace=2.0) <= max(1, fits_into_a_second // 2)
+
+
+def test_a_disturbed_measurement_of_the_first_size_is_not_the_only_one():
+    of_one = chain([0.4], repeat(0.8))  # the warm-up was not disturbed
+    device = Unmetered(lambda numbers: next(of_one) if len(numbers) == 1 else 0.4 * len(numbers))
+    assert [point.seconds for point in survey(device, Model(), Model().forward, 1e9)][:2] == [0.4, 0.8]
 
 
 def test_memory_and_speed_make_the_plan():
