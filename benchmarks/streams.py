@@ -135,8 +135,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="-c of the worker")
     parser.add_argument("--in-flight", type=int, default=4096, help="engine.max_in_flight of the worker")
     parser.add_argument("--server", choices=("valkey", "redis"), default="valkey")
+    parser.add_argument("--near", action="store_true", help="without the proxy and the distance: for runs in turn")
     options = parser.parse_args()
-    found: dict[str, list[Drained]] = {NEAR: [], PROXIED: [], FAR: []}
+    found: dict[str, list[Drained]] = {side: [] for side in ((NEAR,) if options.near else (NEAR, PROXIED, FAR))}
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as directory, Server(options.server, Path(directory)) as server:
         for _ in range(options.runs):
@@ -149,7 +150,8 @@ def main() -> None:
     ]
     best = max(found[NEAR], key=lambda each: each.entries_per_s)
     summary = {f"us of CPU an entry, {stage}": spent for stage, spent in best.cpu_us.items()}
-    summary["77 ms / no delay"] = statistics.median(speeds[FAR]) / statistics.median(speeds[PROXIED])
+    if not options.near:
+        summary["77 ms / no delay"] = statistics.median(speeds[FAR]) / statistics.median(speeds[PROXIED])
     summary["load average before"] = load
     show(f"{options.entries:,} entries, one worker process, 768-d vectors", rows, summary, options.json)
 

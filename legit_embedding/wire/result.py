@@ -96,7 +96,7 @@ class Result:
     timings: Timings = field(default_factory=Timings)
 
     def fields(self, worker: str) -> dict[str, str]:
-        """The result entry (CONTRACT section 3); every value is a string."""
+        """The result entry (CONTRACT section 3); all values are strings. `EntryPacker` knows which differ by answer."""
         entry = {"task_id": self.address.task_id, "status": "ok"}
         if isinstance(self.outcome, TaskError):
             entry |= {"status": "error", "error": self.outcome.code, "detail": self.outcome.detail}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import combinations
 
 import pytest
@@ -60,6 +60,15 @@ def test_an_entry_is_its_fields(turn: str) -> None:
         for result in every:
             expected = list(result.fields("a worker").items())
             assert unpacked(*packer.pack(result)) == expected
+
+
+def test_every_field_that_an_answer_can_have_is_tried() -> None:
+    """A new field is packed as if it were the same for all answers, unless `EntryPacker` is told of it."""
+    tried = {*OUTCOMES, "kind", "model", "encoding", "embedding"}
+    assert {each.name for each in fields(Embedded)} - tried == {"cache_key", "cache_s"}  # no fields of an entry
+    assert {each.name for each in fields(Address)} == {"task_id", "reply_to", "app", "metadata", "fault"}
+    assert {each.name for each in fields(Timings)} == {"prep_ms", "queue_ms", "compute_ms"}
+    assert {each.name for each in fields(Result)} == {"address", "origin", "outcome", "timings"}
 
 
 def test_values_of_producers_make_no_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
