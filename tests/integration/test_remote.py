@@ -111,7 +111,9 @@ def test_a_remote_that_does_everything_wrong(client: redis.Redis, open_pipeline:
         remote.start()
         found = answers(client, 1001)
         assert before < 1001
-    assert (found["bad"]["status"], found["bad"]["error"]) == ("error", "poisoned")
+    # Poisoned if it was found by halving a batch; it may also have been alone in its own.
+    assert found["bad"]["error"] in {"poisoned", "model_failed"}
+    assert found["bad"]["detail"].startswith("the remote model refuses this item: 400")
     wrong = {text: found[task_id] for task_id, text in tasks.items() if not is_right(found[task_id], text)}
     assert wrong == {}
 
