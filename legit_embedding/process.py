@@ -78,10 +78,11 @@ def set_up() -> None:
     from legit_embedding.engine.device.allocator import expand_segments
     from legit_embedding.engine.device.nvml import count_as_the_driver_does
     from legit_embedding.prep.cpus import wait_asleep
-    from legit_embedding.prep.memory import keep_few_primitives
+    from legit_embedding.prep.memory import keep_few_primitives, keep_one_heap
 
     wait_asleep()
     keep_few_primitives()
+    keep_one_heap()
     expand_segments()
     count_as_the_driver_does()
 

@@ -89,7 +89,7 @@ class StreamWorker:
         self.writer.close(5)
         self.source.close()
 
-    def room(self) -> int:
+    def room(self, far: int = 0) -> int:
         return self.limit - len(self.held)
 
     def submit(self, entry: Entry) -> None:

@@ -28,14 +28,14 @@ class Backpressure:
     `changed` or `prep_changed` when it has room again after being full, so no stage polls.
 
     Args:
-        room: returns the number of further tasks that may be in flight.
+        room: returns the number of further tasks that may be in flight, given the number that the way here holds.
         writer: the sink.
         processor_has_room: returns whether the processor accepts more items of a model.
     """
 
     def __init__(
         self,
-        room: Callable[[], int],
+        room: Callable[[int], int],
         writer: Writer,
         processor_has_room: Callable[[str], bool],
     ) -> None:
@@ -54,13 +54,17 @@ class Backpressure:
         """Set the callable that wakes prep."""
         self._wake_prep = wake
 
-    def for_sources(self) -> int:
-        """The number of further tasks that all sources together may bring; 0 or less means none."""
+    def for_sources(self, far: int = 0) -> int:
+        """The number of further tasks that all sources together may bring; 0 or less means none.
+
+        Args:
+            far: the number of tasks that the way from a distant server holds.
+        """
         if self._writer.results_full or not self._writer.has_room():
             return 0
         # Before the look at the room: what is closed after that look wakes the source.
         self._refused = True
-        room = self._room()
+        room = self._room(far)
         if room > 0:
             self._refused = False
         return room

@@ -196,9 +196,13 @@ class Pipeline:
         """The number of tasks accepted and not yet closed."""
         return self._accounts.in_flight
 
-    def room(self) -> int:
-        """The number of further tasks that a source may bring."""
-        return self._room.for_sources()
+    def room(self, far: int = 0) -> int:
+        """The number of further tasks that a source may bring.
+
+        Args:
+            far: the number of tasks that the way from the source's server holds; they don't count.
+        """
+        return self._room.for_sources(far)
 
     @property
     def sources(self) -> list[Source]:
@@ -314,10 +318,10 @@ class Pipeline:
         sink = self._direct if origin.kind == "http" else self.writer
         return Job(origin, caller, sink, self._accounts)
 
-    def _room_to_read(self) -> int:
-        # At a round trip of 77 ms and 20,000 answers per second, 1,540 are on their way to Redis at any moment: if they
-        # counted, a distant server would leave the device less to do.
-        return self._holds.room(self.in_flight - self.writer.under_way)
+    def _room_to_read(self, far: int) -> int:
+        # At a round trip of 77 ms and 20,000 tasks per second, 1,540 of them are on their way here at any moment, and
+        # as many answers on their way to Redis: if they counted, a distant server would leave the device less to do.
+        return self._holds.room(self.in_flight - self.writer.unconfirmed, far)
 
     def _room_for_prep(self) -> None:
         self._room.prep_changed()

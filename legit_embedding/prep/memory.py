@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ KEPT_PRIMITIVES = 16
 """Operations that oneDNN keeps compiled, those of the last few shapes; more than one forward pass has kinds of."""
 
 
+_HEAPS, _M_ARENA_MAX = "MALLOC_ARENA_MAX", -8
+"""The most heaps of glibc's allocator: the variable, and the parameter of `mallopt` (malloc.h)."""
+
+
 def keep_few_primitives() -> None:
     """Let oneDNN keep the code of few batch shapes; to be called before torch computes anything.
 
@@ -31,6 +36,19 @@ def keep_few_primitives() -> None:
     the environment wins.
     """
     os.environ.setdefault(_PRIMITIVES, str(KEPT_PRIMITIVES))
+
+
+def keep_one_heap() -> None:
+    """Let all threads allocate from one heap, where glibc allocates; to be called before a thread is started.
+
+    By default each thread has a heap of its own, up to eight for each core, and the free end of any but the first never
+    goes back to the system: `return_free_memory` reaches only the free pages before it. docs/reliability.md has the
+    figures. An operator's own setting in the environment wins.
+    """
+    if _HEAPS in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    with suppress(OSError, TypeError, AttributeError):  # as below
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def return_free_memory() -> None:

@@ -116,11 +116,13 @@ class EngineConfig(_Section):
     memory_fraction: Annotated[float, Field(gt=0, le=0.95)] = 0.8
     """The part of the device's free memory that batches may use, measured once the models are loaded."""
     max_in_flight: PositiveInt = 4096
-    """The most tasks that the worker holds, from all sources together. For what is read from the stream, answers on
-    their way to Redis don't count; these are 4,096 at most."""
+    """The most tasks that the worker holds, from all sources together. For what is read from the stream, answers that
+    Redis has not confirmed don't count (8,192 at most), and neither does what a round trip to a distant server holds:
+    as many tasks again, but 4,096 at most."""
     hold_s: PositiveFloat = 3.0
-    """The work that each source, the task stream and Celery's queues, may have waiting here, in seconds of measured
-    throughput; two full batches of each model may always wait, and never more than `max_in_flight`."""
+    """The work that each source, the task stream and Celery's queues, may have waiting here, in seconds of the
+    throughput while there was work; two full batches of each model may always wait, and never more than
+    `max_in_flight`."""
     compile: Literal["auto"] | bool = "auto"
     """True if models are compiled with `torch.compile`: with `auto` on a GPU, for image models where it turns out to be
     quicker; with true for every model."""

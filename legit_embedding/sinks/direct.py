@@ -21,7 +21,7 @@ class DirectSink:
     """Confirms every answer at once. Without Redis it stands in for the stream writer."""
 
     results_full = ""
-    under_way = 0
+    unconfirmed = 0
 
     def start(self) -> None:
         """Do nothing: there is no thread."""

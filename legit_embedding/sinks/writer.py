@@ -133,9 +133,9 @@ class StreamWriter:
         return self._backlog.has_room()
 
     @property
-    def under_way(self) -> int:
-        """The number of answers that were sent, or are being sent, and are not confirmed yet."""
-        return self._backlog.taken
+    def unconfirmed(self) -> int:
+        """The number of answers that Redis has not confirmed yet."""
+        return len(self._backlog)
 
     @property
     def results_full(self) -> str:

@@ -33,4 +33,4 @@ def test_answers_under_way_leave_room_for_tasks(redis_url: str) -> None:
         wait_for(lambda: pipeline.in_flight > MOST, 30, "answers under way besides the tasks")
         wait_for(lambda: client.xlen("embedding_results") == TASKS, 30, "every answer")
         wait_for(lambda: pipeline.in_flight == 0, 30, "every confirmation")
-        assert pipeline.writer.under_way == 0
+        assert pipeline.writer.unconfirmed == 0

@@ -22,10 +22,10 @@ class InFlightEntries:
 
     Args:
         submit: submits entries to the pipeline, together.
-        room: returns the number of further entries that the pipeline accepts.
+        room: returns the number of further entries that the pipeline accepts, given the number that the way holds.
     """
 
-    def __init__(self, submit: Callable[[Sequence[Entry]], None], room: Callable[[], int]) -> None:
+    def __init__(self, submit: Callable[[Sequence[Entry]], None], room: Callable[[int], int]) -> None:
         self._submit = submit
         self.room = room
         self.submitted = 0

@@ -95,7 +95,7 @@ class Maintenance:
                 return
 
     def _wanted(self) -> int:
-        return min(self._config.read_count, self._in_flight.room() - len(self._retries))
+        return min(self._config.read_count, self._in_flight.room(0) - len(self._retries))
 
     async def _sweep(self) -> None:
         for name in await self._group.sweep(_GONE * self._config.claim_idle_ms):

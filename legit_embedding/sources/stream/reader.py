@@ -33,6 +33,8 @@ _GATHER_S = 0.002
 _PAGE_S = 0.0015
 """Round-trip time per page under way, in seconds. 77 ms carry 51 pages of 64; a busy worker's reads take 97 ms then, in
 the median, which makes 33,000 entries per second."""
+_FURTHEST = 4096
+"""The most entries on their way from a distant server, which the pipeline has room for in addition."""
 _PAGES = 4
 """Pages asked for together: each stage hands over more at a time, for 0.8 of the CPU of one page."""
 _NUDGE_S = 0.05
@@ -74,6 +76,8 @@ class Reader:
         self._more = False
         """True if the last read was full: there are more entries, and no need to wait for them."""
         self._ahead = _PAGES
+        self._far = 0
+        """The number of entries that the way from the server holds."""
 
     async def run(self) -> None:
         """Read until `stopping` is set."""
@@ -89,7 +93,7 @@ class Reader:
         await self._introduce(connection)
         reads = ReadAhead(self._group, connection)
         while not (self._stopping.is_set() or connection.left):
-            room = self._in_flight.room()
+            room = self._in_flight.room(self._far)
             if room > 0:
                 await self._step(reads, room)
             else:
@@ -113,7 +117,9 @@ class Reader:
         began = time.monotonic()
         with suppress(ResponseError):  # without permission, a read ends when its time is over
             self._client_id = await connection.call("CLIENT", "ID")
-        self._ahead = max(_PAGES, int((time.monotonic() - began) / _PAGE_S))
+        pages = int((time.monotonic() - began) / _PAGE_S)
+        self._ahead = max(_PAGES, pages)
+        self._far = min(pages * self._config.read_count, _FURTHEST)
 
     async def _step(self, reads: ReadAhead, room: int) -> None:
         """Do the most urgent action: bury, retry, retry suspects alone, or read new entries."""
@@ -160,7 +166,7 @@ class Reader:
         if self._stopping.is_set() or reads.is_left or not self._more or len(self._retries):
             return
         count = self._config.read_count
-        room = self._in_flight.room() - received - reads.asked
+        room = self._in_flight.room(self._far) - received - reads.asked
         pages = min(self._ahead - reads.asked // count, room // count)
         while pages > 0:
             await reads.ask([count] * min(pages, _PAGES))

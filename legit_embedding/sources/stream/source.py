@@ -46,8 +46,8 @@ class Taker(Protocol):
     def refuse(self, raw: object, origin: Origin, error: TaskError, caller: Caller) -> None:
         """Answer a task with an error."""
 
-    def room(self) -> int:
-        """The number of further tasks that it accepts."""
+    def room(self, far: int = 0) -> int:
+        """The number of further tasks that it accepts; `far` is the number that the way from the server holds."""
         ...
 
 

@@ -29,7 +29,7 @@ class Stage:
 
 def make() -> tuple[Stage, Backpressure]:
     stage = Stage()
-    backpressure = Backpressure(lambda: stage.room, stage, lambda _model: True)
+    backpressure = Backpressure(lambda far: stage.room + far, stage, lambda _model: True)
     backpressure.sources.append(cast("Source", stage))
     return stage, backpressure
 
@@ -37,6 +37,7 @@ def make() -> tuple[Stage, Backpressure]:
 def test_sources_are_told_the_room() -> None:
     stage, backpressure = make()
     assert backpressure.for_sources() == 5
+    assert backpressure.for_sources(far=7) == 12
     stage.room = -3
     assert backpressure.for_sources() <= 0
     stage.room, stage.writable = 5, False
@@ -58,7 +59,7 @@ def test_a_source_is_woken_once_when_it_was_told_to_wait() -> None:
 def test_a_task_closed_while_the_room_is_looked_at_wakes_the_source() -> None:
     stage, _ = make()
 
-    def room() -> int:
+    def room(_far: int) -> int:
         backpressure.closed()
         return 0
 

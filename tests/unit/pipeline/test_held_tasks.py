@@ -35,10 +35,9 @@ def make(*models: str) -> HeldTasks:
 
 def work(hold: HeldTasks, clock: Clock, model: str, per_second: int, seconds: int) -> None:
     for _ in range(10 * seconds):
+        hold.opened(model, per_second // 10)
         clock.now += 0.1
-        for _ in range(per_second // 10):
-            hold.opened(model)
-            hold.closed(model)
+        hold.closed(model, per_second // 10)
         hold.bound()
 
 
@@ -53,13 +52,49 @@ def test_it_grows_to_seconds_of_the_measured_throughput(clock: Clock) -> None:
     assert hold.bound() == pytest.approx(3000, rel=0.03)
 
 
+def test_it_grows_with_the_first_tasks_that_are_settled(clock: Clock) -> None:
+    hold = make("quick")
+    clock.now += 60
+    hold.opened("quick", 32)
+    clock.now += 0.5
+    assert hold.bound() == 32
+    hold.closed("quick", 25)
+    clock.now += 0.125
+    assert hold.bound() == pytest.approx(HOLD_S * 25 / 0.625, rel=0.06)
+
+
+def test_one_quick_answer_is_no_throughput(clock: Clock) -> None:
+    hold = make("slow")
+    for _ in range(5):
+        hold.opened("slow")
+        clock.now += 0.001
+        hold.closed("slow")
+    clock.now += 0.1
+    assert hold.bound() == pytest.approx(HOLD_S * 5 / 0.5, abs=1)
+
+
 def test_it_shrinks_with_the_throughput_but_not_below_two_full_batches(clock: Clock) -> None:
     hold = make("quick")
     work(hold, clock, "quick", 1000, 20)
     work(hold, clock, "quick", 100, 40)
     assert hold.bound() == pytest.approx(300, rel=0.03)
+    hold.opened("quick")
     clock.now += 120
     assert hold.bound() == 32
+
+
+def test_a_pause_says_nothing_about_the_throughput(clock: Clock) -> None:
+    hold = make("quick")
+    work(hold, clock, "quick", 1000, 20)
+    for pause in (0.05, 3600):
+        clock.now += pause
+        assert hold.bound() == pytest.approx(3000, rel=0.03)
+    hold.opened("quick", 100)
+    clock.now += 10
+    hold.closed("quick", 100)
+    clock.now += 3600
+    # Fifteen working seconds in all, of which the last ten, at 10 per second, weigh most.
+    assert 300 < hold.bound() < 600
 
 
 def test_room_is_what_is_not_held(clock: Clock) -> None:
@@ -92,6 +127,8 @@ def test_tasks_of_no_known_model_count(clock: Clock) -> None:
 def test_the_bounds_of_the_sources(clock: Clock) -> None:
     holds = HeldBySource(["quick"], EngineConfig(max_in_flight=50), BATCHES.__getitem__)
     assert (holds.prefetch, holds.room(0), holds.room(30), holds.room(60)) == (32, 32, 20, -10)
+    assert (holds.room(0, far=30), holds.room(60, far=30), holds.room(60, far=5000)) == (32, 20, 32)
+    assert holds.room(95, far=5000) == 5, "no more than as many again"
     for _ in range(10):
         holds.by_origin["celery"].opened("quick")
     assert holds.room(10) == 32, "another source's bound is not used up"

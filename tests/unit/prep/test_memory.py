@@ -18,6 +18,7 @@ from legit_embedding.prep.memory import (
     _glibc_trim,
     available_memory,
     counted_memory,
+    keep_one_heap,
     return_free_memory,
 )
 
@@ -147,11 +148,48 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     assert len(kept) == count / 4
 
 
+EIGHT_THREADS = """
+import ctypes, sys, threading
+from legit_embedding import process
+process.set_up()
+import torch
+met = threading.Barrier(8)
+def work():
+    kept = [bytes(1000) for _ in range(100)]
+    met.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.parametrize(
+    ("given", "heaps"),
+    [({}, 1), ({"MALLOC_ARENA_MAX": "3"}, 3), ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}, 4)],
+)
+def test_a_worker_s_threads_share_a_heap(given: dict[str, str], heaps: int) -> None:
+    """As the allocator itself says."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))} | given
+    command = [sys.executable, "-c", EIGHT_THREADS]
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert said.count("<heap nr=") == heaps
+
+
 def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Musl:
         pass
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Musl())
+    for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    keep_one_heap()
     _glibc_trim.cache_clear()
     return_free_memory()
     _glibc_trim.cache_clear()

@@ -23,7 +23,7 @@ def test_an_entry_is_held_before_it_is_submitted() -> None:
     def take(entries: Sequence[Entry]) -> None:
         seen.extend((each.origin.id, each.origin.id in in_flight) for each in entries)
 
-    in_flight = InFlightEntries(take, lambda: 1)
+    in_flight = InFlightEntries(take, lambda far: 1)
     in_flight.submit([entry("1-0"), entry("2-0")])
     assert seen == [("1-0", True), ("2-0", True)]
     assert in_flight.submitted == 2
@@ -37,7 +37,7 @@ def test_an_entry_that_is_not_taken_is_not_held() -> None:
     def refuse(_: Sequence[Entry]) -> None:
         raise RuntimeError("full")
 
-    in_flight = InFlightEntries(refuse, lambda: 1)
+    in_flight = InFlightEntries(refuse, lambda far: 1)
     in_flight.submit([entry("1-0"), entry("2-0")])
     assert len(in_flight) == 0
     assert in_flight.take_returned() == {}
@@ -45,7 +45,7 @@ def test_an_entry_that_is_not_taken_is_not_held() -> None:
 
 def test_what_comes_after_the_end_is_returned_as_untried() -> None:
     submitted: list[Entry] = []
-    in_flight = InFlightEntries(submitted.extend, lambda: 1)
+    in_flight = InFlightEntries(submitted.extend, lambda far: 1)
     in_flight.submit([entry("1-0", deliveries=2)])
     in_flight.close()
     in_flight.submit([entry("2-0", deliveries=3), entry("3-0")])
@@ -57,14 +57,14 @@ def test_what_comes_after_the_end_is_returned_as_untried() -> None:
 
 
 def test_letting_go_tells_how_often_each_was_delivered() -> None:
-    in_flight = InFlightEntries(lambda _: None, lambda: 1)
+    in_flight = InFlightEntries(lambda _: None, lambda far: 1)
     in_flight.submit([entry("1-0", deliveries=2)])
     assert in_flight.take_held() == {"1-0": 2}
     assert in_flight.ids() == []
 
 
 def test_a_change_in_another_thread_wakes_the_loop() -> None:
-    in_flight = InFlightEntries(lambda _: None, lambda: 1)
+    in_flight = InFlightEntries(lambda _: None, lambda far: 1)
 
     async def wait() -> float:
         began = time.monotonic()
