@@ -62,11 +62,14 @@ class StreamWorker:
         consumer: str,
         *,
         limit: int = 512,
+        more: int = 0,
         pause_s: float = 0.0,
         timeout_s: float = 10.0,
     ) -> None:
         self.config = config
         self.limit = limit
+        self.more = more
+        """How many further entries it takes if the way from the server holds as many."""
         self.pause_s = pause_s
         self.seen: list[Entry] = []
         self.held: dict[str, Entry] = {}
@@ -90,7 +93,7 @@ class StreamWorker:
         self.source.close()
 
     def room(self, far: int = 0) -> int:
-        return self.limit - len(self.held)
+        return self.limit + min(far, self.more) - len(self.held)
 
     def submit(self, entry: Entry) -> None:
         with self._lock:

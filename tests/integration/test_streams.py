@@ -157,13 +157,19 @@ class TestReadingAhead:
                 go_on.set()
             wait_for_answers(client, names)
 
-    def test_what_is_asked_for_counts_as_in_flight(self, client: redis.Redis, any_redis_url: str) -> None:
+    @pytest.mark.parametrize(("more", "taken"), [(0, 700), (300, 1000)])
+    def test_what_is_asked_for_counts_as_in_flight_beyond_what_the_way_holds(
+        self, client: redis.Redis, any_redis_url: str, more: int, taken: int
+    ) -> None:
         names = add(client, 2000)
-        with Proxy(any_redis_url, delay_s=0.02) as proxy, StreamWorker(CONFIG, proxy.url, "w1", limit=700) as worker:
+        with (
+            Proxy(any_redis_url, delay_s=0.02) as proxy,
+            StreamWorker(CONFIG, proxy.url, "w1", limit=700, more=more) as worker,
+        ):
             worker.answering = False
-            wait_for(lambda: len(worker.seen) >= 700, 10, "a full worker")
+            wait_for(lambda: len(worker.seen) >= taken, 10, "a full worker")
             wait_for(worker.writer.has_room, 10, "the writer")
-            assert len(worker.seen) == len(pending(client)) == 700
+            assert len(worker.seen) == len(pending(client)) == taken
             worker.answer_all()
             wait_for_answers(client, names)
 
