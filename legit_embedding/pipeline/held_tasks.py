@@ -36,7 +36,7 @@ class Throughput:
         self._since = 0.0
         """When the first of the held tasks came, or the last look at them; by `time.monotonic`."""
         self._amount = self._window_s = 0.0
-        """What was settled, and in how many seconds, both faded alike."""
+        """Settled tasks, and the seconds that they took, both faded alike."""
 
     def opened(self, count: int) -> None:
         """Count tasks that were taken."""

@@ -64,7 +64,7 @@ def places(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def client(servers: Servers, site: str, places: dict[str, Path]) -> Iterator[Client]:
     url = servers.flushed("valkey")
-    faulty = {"kind": "text", "backend": "tests.faulty_model:FaultyModel", "linger_ms": 500}
+    faulty = {"kind": "text", "backend": "tests.faulty_model:FaultyModel", "linger_ms": 2000}
     config = {
         "models": {
             "clip": {"kind": "image", "backend": "open_clip", "name": "ViT-S-32-alt", "pretrained": "random:0"},

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help=f"put the table into {DOCS.relative_to(ROOT)} too")
     parser.add_argument("--memory", action="store_true", help="watch one worker's memory over many items instead")
     parser.add_argument("--scale", type=float, default=1.0, help="with --memory: the share of a million null items")
-    parser.add_argument("--only", default="null,minilm,image", help="with --memory: the loads, by comma")
+    parser.add_argument("--only", default="null,minilm,image,photos", help="with --memory: the loads, by comma")
     parser.add_argument("--minutes", type=float, default=math.inf, help="with --memory: the most that a load may take")
     options, rest = parser.parse_known_args()
     if options.memory:
