@@ -172,7 +172,6 @@ class Worker:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("LEGIT_", "CELERY_"))}
         ours = {
             "CELERY_WORKER_LOGLEVEL": "INFO",  # as --loglevel=INFO, so that the command line stays the literal one
-            "CELERY_WORKER_WITHOUT_MINGLE": "1",  # which waits a second for what other workers have to tell
             "HF_HUB_OFFLINE": "1",
             "LEGIT_CONFIG": str(self.directory / "legit.toml"),
             "PYTHONUNBUFFERED": "1",

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import redis
 
 from legit_embedding.config import Settings
+from legit_embedding.pipeline.held_tasks import HeldBySource
 from legit_embedding.pipeline.pipeline import Pipeline
 from legit_embedding.pool.stream_step import stream_source
 from tests.proxy import Proxy
 from tests.waiting import wait_for
 
+if TYPE_CHECKING:
+    import pytest
+
 NULL = {"kind": "text", "backend": "legit_embedding.models.null:NullModel"}
 MOST = 64
-TASKS = 2000
+TASKS = 600
 
 
 def test_answers_under_way_leave_room_for_tasks(redis_url: str) -> None:
@@ -30,8 +36,17 @@ def test_answers_under_way_leave_room_for_tasks(redis_url: str) -> None:
         stack.callback(pipeline.stop)
         pipeline.start()
         pipeline.add_source(stream_source(pipeline))
-        # As many again are what the way from the server may hold.
-        wait_for(lambda: pipeline.in_flight > 2 * MOST, 30, "answers under way besides the tasks")
+        wait_for(lambda: pipeline.in_flight > MOST, 30, "answers under way besides the tasks")
         wait_for(lambda: client.xlen("embedding_results") == TASKS, 30, "every answer")
         wait_for(lambda: pipeline.in_flight == 0, 30, "every confirmation")
         assert pipeline.writer.unconfirmed == 0
+
+
+def test_unconfirmed_answers_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(device="cpu", models={"null": NULL}, engine={"max_in_flight": MOST})
+    pipeline = Pipeline(settings, "celery@pod-1", 1)
+    monkeypatch.setattr(Pipeline, "in_flight", 100)
+    monkeypatch.setattr(pipeline, "_holds", HeldBySource(["null"], settings.engine, lambda model: MOST))
+    for unconfirmed, room in ((0, MOST - 100), (90, MOST - 10), (100, MOST)):
+        monkeypatch.setattr(pipeline, "writer", SimpleNamespace(unconfirmed=unconfirmed))
+        assert pipeline._room_to_read(0) == room
