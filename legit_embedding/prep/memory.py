@@ -47,7 +47,7 @@ def keep_one_heap() -> None:
     """
     if _HEAPS in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", ""):
         return
-    with suppress(OSError, TypeError, AttributeError):  # as below
+    with suppress(OSError, TypeError, AttributeError):  # musl, macOS and Windows have none
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 

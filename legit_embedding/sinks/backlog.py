@@ -49,11 +49,6 @@ class Backlog:
         return len(self._waiting)
 
     @property
-    def taken(self) -> int:
-        """The number of answers that are in a batch."""
-        return len(self._taken)
-
-    @property
     def size(self) -> int:
         """The approximate size of all answers held, in bytes."""
         return self._bytes
