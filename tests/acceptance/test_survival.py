@@ -63,7 +63,7 @@ def test_a_device_that_breaks_for_good_ends_the_process_and_its_messages_are_bac
     worker = make_worker({"models": {"fragile": model}}, args=("-I", "tests.fragile_device"))
     worker.start()
     worker.wait_ready()
-    texts = {f"t{i}": f"text {i}" for i in range(200)} | {"culprit": "<sticky>"} | {f"u{i}": "late" for i in range(50)}
+    texts = {f"t{i}": f"text {i}" for i in range(50)} | {"culprit": "<sticky>"} | {f"u{i}": "late" for i in range(200)}
     client.send_all((PREPARE_TEXT, {"task_id": task_id, "text": text}) for task_id, text in texts.items())
     assert worker.wait(60) == 1, "not by a signal: nothing that was in flight has been freed"
     answered = {entry["task_id"] for entry in client.entries()}
@@ -71,7 +71,7 @@ def test_a_device_that_breaks_for_good_ends_the_process_and_its_messages_are_bac
     assert client.redis.hlen("unacked") == 0
     waiting = client.redis.llen("embedding")
     assert waiting + len(answered) == len(texts), "each is answered, or back in the queue before the process has ended"
-    assert waiting > 50
+    assert waiting > 50, "more than the culprit's batch and the one that was being made beside it"
     assert "device is broken for good" in worker.log
 
 
