@@ -34,7 +34,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="with --memory: the most that a load may take")
     options, rest = parser.parse_known_args()
     if options.memory:
-        return memory.run(options.scale, options.only.split(","), options.minutes * 60)
+        names = options.only.split(",")
+        known = [load.name.lower() for load in memory.LOADS]
+        if rest or not set(names) <= set(known):
+            parser.error(f"--memory --only takes of {','.join(known)}, by comma and without spaces, and nothing else")
+        return memory.run(options.scale, names, options.minutes * 60)
     with tempfile.TemporaryDirectory() as directory:
         rows = Path(directory) / "rows.jsonl"
         rows.touch()

