@@ -26,6 +26,7 @@ from legit_embedding.broker.step import BrokerStep
 from legit_embedding.broker.unread import UnreadQueues
 from legit_embedding.control import overrides as control
 from legit_embedding.errors import ConfigError
+from legit_embedding.pool.cold_signals import ColdSignals
 from legit_embedding.pool.greenlets import GreenletThread
 from legit_embedding.pool.readiness import Readiness
 from legit_embedding.pool.stored_results import store_together
@@ -75,6 +76,7 @@ class TaskPool(BasePool):
         self._ordinary = WorkerThreads(self.limit, "task")
         self._continuations: list[GreenletThread] = []
         self._clock = Clock()
+        self._cold_signals = ColdSignals()
         self.app.steps["consumer"].update((Prefetch, BrokerStep, Refusals, UnreadQueues))
         control.register()
         logs.dress(as_json=process.settings().telemetry.json_logs)
@@ -107,6 +109,7 @@ class TaskPool(BasePool):
         gc.freeze()
         # A task's objects are freed with it, without a collection; by default several come by while it is in flight.
         gc.set_threshold(_YOUNG)
+        self._cold_signals.watch()
 
     def on_apply(
         self,
@@ -120,8 +123,8 @@ class TaskPool(BasePool):
         """Start one task; called on the worker's event loop.
 
         Raises:
-            Reject: the pool is stopped; the message goes back to its queue. A cold stop runs in a signal handler, and
-                the event loop goes on from where it was interrupted, which may be with a message in its hands.
+            Reject: the pool is stopped; the message goes back to its queue. After a cold stop the event loop goes on
+                from where it was, which may be with a message in its hands.
         """
         if self._stopped:
             message = "the pool is stopped and takes no more tasks"
@@ -165,7 +168,7 @@ class TaskPool(BasePool):
             self._wait_for_jobs(_DRAIN_TICK_S)
         self._clock.close()
         self._ordinary.stop(timeout=0 if self._is_cold else COLD_STOP_S)
-        if not self._is_cold:  # a cold stop runs in a signal handler, under any lock that the loop may hold
+        if not self._is_cold:  # a cold stop may run in a signal handler, under any lock that the loop may hold
             self._turn_event_loop()
 
     def _finish_in_budget(self) -> float:
@@ -256,7 +259,8 @@ class TaskPool(BasePool):
             return any(not job.deferred for job in self._jobs)
 
     def _turn_event_loop(self) -> None:
-        # The event loop is not running any more, but heartbeats and acknowledgements depend on it.
+        # The event loop is not running any more, but signals, heartbeats and acknowledgements depend on it.
+        self._cold_signals.handle()
         hub = get_event_loop()
         if hub is not None:
             hub.fire_timers()
