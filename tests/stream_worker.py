@@ -65,6 +65,7 @@ class StreamWorker:
         more: int = 0,
         pause_s: float = 0.0,
         timeout_s: float = 10.0,
+        answering: bool = True,
     ) -> None:
         self.config = config
         self.limit = limit
@@ -73,7 +74,7 @@ class StreamWorker:
         self.pause_s = pause_s
         self.seen: list[Entry] = []
         self.held: dict[str, Entry] = {}
-        self.answering = True
+        self.answering = answering
         self._lock = Lock()
         self.writer = StreamWriter(config, url, consumer, timeout_s=timeout_s, backoff=QUICK)
         self.source = EntrySource(self, config=config, url=url, consumer=consumer, timeout_s=timeout_s, backoff=QUICK)

@@ -122,8 +122,7 @@ class TestReading:
 
     def test_reading_stops_where_there_is_no_room(self, client: redis.Redis, any_redis_url: str) -> None:
         names = add(client, 100)
-        with StreamWorker(CONFIG, any_redis_url, "w1", limit=30) as worker:
-            worker.answering = False
+        with StreamWorker(CONFIG, any_redis_url, "w1", limit=30, answering=False) as worker:
             wait_for(lambda: len(worker.seen) == 30, 10, "a full worker")
             wait_for(worker.writer.has_room, 10, "the writer")
             assert client.xinfo_groups(CONFIG.tasks)[0]["pending"] == 30
@@ -146,12 +145,13 @@ class TestReadingAhead:
         with_group(client)
         names = add(client, 2000)
         go_on = Event()
-        with StreamWorker(CONFIG, any_redis_url, "w1", limit=5000) as worker:
-            work = worker.work
-            worker.work = lambda entry: (len(worker.seen) == 65 and go_on.wait(20), work(entry))[1]  # type: ignore[method-assign]
+        worker = StreamWorker(CONFIG, any_redis_url, "w1", limit=5000)
+        work = worker.work
+        worker.work = lambda entry: (len(worker.seen) == 65 and go_on.wait(20), work(entry))[1]  # type: ignore[method-assign]
+        with worker:
             try:
                 # The first read is of one page, and those that follow of four.
-                wait_for(lambda: len(pending(client)) == (4 + 4) * 64 or len(worker.seen) > 65, 10, "a read ahead")
+                wait_for(lambda: len(worker.seen) >= 65 and len(pending(client)) >= (4 + 4) * 64, 10, "a read ahead")
                 assert len(worker.seen) == 65
             finally:
                 go_on.set()
@@ -164,9 +164,8 @@ class TestReadingAhead:
         names = add(client, 2000)
         with (
             Proxy(any_redis_url, delay_s=0.02) as proxy,
-            StreamWorker(CONFIG, proxy.url, "w1", limit=700, more=more) as worker,
+            StreamWorker(CONFIG, proxy.url, "w1", limit=700, more=more, answering=False) as worker,
         ):
-            worker.answering = False
             wait_for(lambda: len(worker.seen) >= taken, 10, "a full worker")
             wait_for(worker.writer.has_room, 10, "the writer")
             assert len(worker.seen) == len(pending(client)) == taken
@@ -215,8 +214,7 @@ class TestReclaim:
         self, client: redis.Redis, any_redis_url: str
     ) -> None:
         patient = StreamConfig(claim_idle_ms=3_600_000)  # a third of an hour lies between two rounds of maintenance
-        with StreamWorker(patient, any_redis_url, "leaving", limit=30) as leaving:
-            leaving.answering = False
+        with StreamWorker(patient, any_redis_url, "leaving", limit=30, answering=False) as leaving:
             names = add(client, 30)
             wait_for(lambda: len(leaving.seen) == 30, 10, "a full worker")
             with StreamWorker(patient, any_redis_url, "idle") as idle:
@@ -247,8 +245,7 @@ class TestReclaim:
 
     def test_a_slow_worker_is_not_robbed(self, client: redis.Redis, any_redis_url: str) -> None:
         names = add(client, 50)
-        with StreamWorker(SOON, any_redis_url, "slow") as slow:
-            slow.answering = False
+        with StreamWorker(SOON, any_redis_url, "slow", answering=False) as slow:
             wait_for(lambda: len(slow.seen) == 50, 10, "a full worker")
             with StreamWorker(SOON, any_redis_url, "idle") as idle:
                 time.sleep(3 * SOON.claim_idle_ms / 1000)
@@ -307,8 +304,7 @@ class TestReclaim:
         names = add(client, 3)
         deliver(client, "w1", 1, times=4)
         deliver(client, "w1", 1, times=1)
-        with StreamWorker(CONFIG, any_redis_url, "w1") as worker:
-            worker.answering = False
+        with StreamWorker(CONFIG, any_redis_url, "w1", answering=False) as worker:
             wait_for(lambda: worker.seen, 10, "the harmless one")
             time.sleep(0.3)
             assert [entry.raw["task_id"] for entry in worker.seen] == names[1:2]
