@@ -53,16 +53,22 @@ def handler(how: str, do: Callable[[], object]) -> Callable[..., None]:
     return handle
 
 
+@pytest.fixture
+def calls() -> list[str]:
+    """Says "cold" when SIGQUIT is handled."""
+    calls: list[str] = []
+    signal.signal(signal.SIGQUIT, handler("Cold", lambda: calls.append("cold")))
+    return calls
+
+
 def turn(hub: Hub, until: Callable[[], object]) -> None:
     """Run the event loop until this is so."""
     loop = hub.create_loop()
     wait_for(lambda: next(loop) or until(), 10, "the event loop to come by")
 
 
-def test_a_cold_one_waits_for_the_event_loop(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cold_one_waits_for_the_event_loop(hub: Hub, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_signals, "PATIENCE_S", 60)
-    calls: list[str] = []
-    signal.signal(signal.SIGQUIT, handler("Cold", lambda: calls.append("cold")))
     ColdSignals().watch()
     signal.raise_signal(signal.SIGQUIT)
     assert calls == []
@@ -70,9 +76,7 @@ def test_a_cold_one_waits_for_the_event_loop(hub: Hub, monkeypatch: pytest.Monke
     assert calls == ["cold"]
 
 
-def test_it_waits_for_whoever_turns_the_loop_by_hand(hub: Hub) -> None:
-    calls: list[str] = []
-    signal.signal(signal.SIGQUIT, handler("Cold", lambda: calls.append("cold")))
+def test_it_waits_for_whoever_turns_the_loop_by_hand(hub: Hub, calls: list[str]) -> None:
     signals = ColdSignals()
     signals.watch()
     signal.raise_signal(signal.SIGQUIT)
@@ -82,19 +86,17 @@ def test_it_waits_for_whoever_turns_the_loop_by_hand(hub: Hub) -> None:
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_without_an_event_loop_it_runs_where_the_main_thread_is() -> None:
-    calls: list[str] = []
-    signal.signal(signal.SIGQUIT, handler("Cold", lambda: calls.append("cold")))
+def test_without_an_event_loop_it_runs_where_the_main_thread_is(calls: list[str]) -> None:
     ColdSignals().watch()
     signal.raise_signal(signal.SIGQUIT)
     wait_for(lambda: calls, 10, "the handler")
     assert calls == ["cold"]
 
 
-def test_a_loop_that_does_not_turn_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_that_does_not_turn_is_not_waited_for(
+    hub: Hub, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cold_signals, "PATIENCE_S", 0.01)
-    calls: list[str] = []
-    signal.signal(signal.SIGQUIT, handler("Cold", lambda: calls.append("cold")))
     ColdSignals().watch()
     signal.raise_signal(signal.SIGQUIT)
     wait_for(lambda: calls, 10, "the handler")
