@@ -42,12 +42,13 @@ local function answer_entry(id, stream, first, last)
     return '='
   end
   local pending = redis.pcall('XPENDING', tasks, group, id, id, 1)
-  if pending['err'] then
-    -- Without a group nothing is pending.
-    return string.sub(pending['err'], 1, 7) == 'NOGROUP' and '=' or '-' .. pending['err']
+  if pending['err'] and string.sub(pending['err'], 1, 7) ~= 'NOGROUP' then
+    return '-' .. pending['err']
   end
-  if #pending == 0 then
-    return '='
+  if pending['err'] or #pending == 0 then
+    -- A replica knows less than its master, and only a command that may write makes it say what it is.
+    local reply = redis.pcall('XACK', tasks, group, id)
+    return type(reply) == 'table' and '-' .. reply['err'] or '='
   end
   local reply = written(add(stream, first, last))
   if string.sub(reply, 1, 1) == '+' then

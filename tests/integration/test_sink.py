@@ -398,6 +398,21 @@ class TestOutages:
         assert [fields["status"] for fields in entries(client, "embedding_results:mine")] == ["ok"]
         assert pending(client) == 0
 
+    @pytest.mark.parametrize("has_group", [True, False])
+    def test_a_replica_that_does_not_know_the_entry_is_not_believed(
+        self, client: redis.Redis, writer: StreamWriter, settled: Settled, has_group: bool
+    ) -> None:
+        if has_group:
+            deliver(client, 1)
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            put(writer, result("1", Origin("stream", "99-0")), settled)
+            wait_for(lambda: writer.stats().retries > 1 and "READONLY" in writer.health().error, 10, "red health")
+            assert settled.written == []
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        settled.wait(1)
+
     def test_a_killed_server_loses_and_doubles_nothing(self, durable: Server, settled: Settled) -> None:
         with durable.client() as client:
             ids = deliver(client, 1000)
