@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +65,11 @@ class Client:
         (answer,) = reply.values()
         models: dict[str, Any] = answer["ok"]["models"]
         return models
+
+    def waiting(self, queue: str = "embedding") -> set[str]:
+        """The task ids of the embedding tasks that lie in a queue."""
+        bodies = (base64.b64decode(json.loads(message)["body"]) for message in self.redis.lrange(queue, 0, -1))
+        return {task["task_id"] for (task, *_), *_ in map(json.loads, bodies) if isinstance(task, dict)}
 
     def entries(self, stream: str = "embedding_results") -> list[dict[str, str]]:
         """Every entry of a result stream, oldest first."""
