@@ -29,7 +29,7 @@ from legit_embedding.errors import ConfigError
 from legit_embedding.pool.cold_signals import ColdSignals
 from legit_embedding.pool.greenlets import GreenletThread
 from legit_embedding.pool.readiness import Readiness
-from legit_embedding.pool.stored_results import store_together
+from legit_embedding.pool.stored_results import follow_master, store_together
 from legit_embedding.pool.task_run import Callbacks, PoolJob
 from legit_embedding.pool.threads import WorkerThreads
 from legit_embedding.pool.time_limits import Clock, Limits
@@ -73,7 +73,7 @@ class TaskPool(BasePool):
         self._drained = threading.Condition()
         self._broken = False
         self._stopped = False
-        self._ordinary = WorkerThreads(self.limit, "task")
+        self._ordinary = WorkerThreads(self.limit, "task", self._begin_thread)
         self._continuations: list[GreenletThread] = []
         self._clock = Clock()
         self._cold_signals = ColdSignals()
@@ -98,9 +98,10 @@ class TaskPool(BasePool):
             self._refuse(str(error))
         process.current().queues = tuple(self.app.amqp.queues.consume_from)
         self._readiness.expect(process.current())
+        self._begin_thread()
         self._continuations[:] = [GreenletThread(f"trace-{n}") for n in range(1, self.limit + 1)]
         for thread in self._continuations:
-            thread.begin(self._share_round_trips)
+            thread.begin(partial(self._begin_thread, store_together))
             thread.start()
         process.current().watched.extend(self._continuations)
         # The libraries' objects, hundreds of thousands of them, are permanent: scanning them in every collection costs
@@ -232,9 +233,10 @@ class TaskPool(BasePool):
             threads, key=lambda thread: thread.behind
         )
 
-    def _share_round_trips(self) -> None:
+    def _begin_thread(self, *steps: Callable[[object], None]) -> None:
         try:
-            store_together(self.app.backend)  # Celery has one for each thread
+            for step in (follow_master, *steps):
+                step(self.app.backend)  # Celery has one for each thread
         except Exception:
             logger.exception("The result backend cannot be used")  # and each task that has a result will say so too
 

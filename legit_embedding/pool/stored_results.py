@@ -1,4 +1,4 @@
-"""Celery's result backend in Redis, with the results of one turn stored in one round trip."""
+"""Celery's result backend in Redis: results of one turn stored in one round trip, and a failover survived."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 from celery.backends.redis import RedisBackend
 
 from legit_embedding.pool.greenlets import current_owner, together
+from legit_embedding.redis_io.client import leave_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Write = tuple[str | bytes, str | bytes, int | None]
+
+
+def follow_master(backend: object) -> None:
+    """Let a Redis backend connect anew when its server has become a replica; to be called before it connects.
+
+    Celery gives up at once on a write that is refused and goes on with the same connections, so behind a proxy or a
+    DNS name each would lose another result. A lost connection it replaces, and redis-py sends the write again.
+    """
+    if isinstance(backend, RedisBackend):
+        leave_replicas(backend.client.connection_pool)
 
 
 def store_together(backend: object) -> None:

@@ -16,11 +16,17 @@ class WorkerThreads:
 
     The threads are daemons, started when first needed: unlike those of `concurrent.futures`, a thread that is stuck in
     a task does not prevent a cold shutdown from ending the process. The callables must not raise.
+
+    Args:
+        limit: the most threads.
+        name: what the threads' names begin with.
+        begin: called by each thread before its first callable.
     """
 
-    def __init__(self, limit: int, name: str) -> None:
+    def __init__(self, limit: int, name: str, begin: Callable[[], None] | None = None) -> None:
         self._limit = limit
         self._name = name
+        self._begin = begin
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
@@ -80,6 +86,8 @@ class WorkerThreads:
             thread.start()
 
     def _serve(self) -> None:
+        if self._begin is not None:
+            self._begin()
         while (run := self._queue.get()) is not None:
             run()
             with self._lock:

@@ -122,6 +122,18 @@ class _TlsConnection(_LeavesReplica, redis.SSLConnection):
     pass
 
 
+_LEAVING: dict[type, type] = {redis.Connection: _Connection, redis.SSLConnection: _TlsConnection}
+
+
+def leave_replicas(pool: redis.ConnectionPool) -> None:
+    """Let the connections that a pool makes from now on be dropped once their server has become a replica.
+
+    Args:
+        pool: anybody's. One whose connections are of another kind stays as it is, as Sentinel's do it themselves.
+    """
+    pool.connection_class = _LEAVING.get(pool.connection_class, pool.connection_class)
+
+
 def _connection_class(address: RedisAddress) -> type[redis.connection.AbstractConnection]:
     if address.path:
         return UnixDomainSocketConnection

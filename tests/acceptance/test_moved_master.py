@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from tests.acceptance.conftest import NULL_MODELS
+from tests.acceptance.conftest import NULL_MODELS, TEST_TASKS
 from tests.clients import Client
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -16,12 +16,14 @@ def embed(url, prefix):
     client = Client(url)
     try:
         ids = [f"{prefix}-{number}" for number in range(40)]
-        for task_id in ids[::2]:
-            client.text("x", task_id=task_id, ignore_result=True)
+        stored = [client.text("x", task_id=task_id) for task_id in ids[::2]]
+        stored += [client.send("tests.tasks.add", 1, 1) for _ in range(4)]
         for task_id in ids[1::2]:
             client.redis.xadd("embedding_tasks", {"task_id": task_id, "text": "x"})
         answers = client.answers(ids)
         assert {answers[each]["status"] for each in ids} == {"ok"}
+        for each in stored:
+            each.get(timeout=30)
         wait_for(lambda: client.redis.zcard("unacked_index") == 0, 30, "all of it settled")
     finally:
         client.close()
@@ -32,7 +34,7 @@ def test_connections_to_what_has_become_a_replica_are_left(tmp_path):
         old, new = (stack.enter_context(Server("valkey", tmp_path / name)) for name in ("old", "new"))
         address = stack.enter_context(Proxy(old.url))
         config = {"models": NULL_MODELS, "worker_id": "shopper", "telemetry": {"interval_s": 0.5}}
-        worker = stack.enter_context(Worker(address.url, tmp_path / "worker", config)).wait_ready()
+        worker = stack.enter_context(Worker(address.url, tmp_path / "worker", config, env=TEST_TASKS)).wait_ready()
         embed(old.url, "before")
         with new.client() as client:
             client.replicaof("127.0.0.1", old.port)
@@ -49,3 +51,4 @@ def test_connections_to_what_has_become_a_replica_are_left(tmp_path):
             wait_for(lambda: client.hget("embedding:worker:shopper", "state") == "running", 20, "a heartbeat")
         assert cli("health").stdout == "shopper is running\n"
         assert worker.running
+        assert "Traceback" not in worker.log
