@@ -450,5 +450,6 @@ class TestWorker:
             # An open page delays no stop, and its stream has an orderly end.
             assert worker.stop() == 0
             expect(page.locator("#state")).to_have_text("No connection")
+            page.close()  # it would go on trying
         assert all("ERR_CONNECTION_REFUSED" in each for each in complaints)
         complaints.clear()
