@@ -40,6 +40,7 @@ class Proxy:
         self._random = random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._thread = Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self.url = ""
 
@@ -59,23 +60,33 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
 
     async def _listen(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         return f"redis://127.0.0.1:{port}{self._path}"
 
     async def _close(self) -> None:
         assert self._server is not None
         self._server.close()
-        await self._cut()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await self._cut()
+            await asyncio.wait(others)
 
     async def _cut(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        # A task of the event loop's own, which accepts a connection, would leave it open.
+        serving = set(self._serving)
+        for task in serving:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        # A task that is cut before its first step runs none of its own code.
+        task.add_done_callback(lambda _: writer.transport.abort())
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.CancelledError), closing(writer.transport):
+        with suppress(OSError):
             up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
             with closing(up_writer.transport):
                 tasks = {asyncio.ensure_future(self._pass(reader, up_writer, self.cut_after))}
