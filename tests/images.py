@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 import skimage
@@ -36,6 +37,7 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+@cache
 def variety() -> dict[str, bytes]:
     """Forty files: ten shapes, each as JPEG, PNG, WebP and BMP, with the odd ones among them."""
     files = {}

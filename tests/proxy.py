@@ -9,6 +9,8 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tests.connections import Connections
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -40,7 +42,7 @@ class Proxy:
         self._random = random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._serve)
         self._thread = Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self.url = ""
 
@@ -50,40 +52,20 @@ class Proxy:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        assert self._server is not None
+        asyncio.run_coroutine_threadsafe(self._connections.end(self._server), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
     def cut(self) -> None:
         """Cut every connection, and lose all that is under way."""
-        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._connections.cut(), self._loop).result(10)
 
     async def _listen(self) -> str:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connections.accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         return f"redis://127.0.0.1:{port}{self._path}"
-
-    async def _close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await self._cut()
-            await asyncio.wait(others)
-
-    async def _cut(self) -> None:
-        # A task of the event loop's own, which accepts a connection, would leave it open.
-        serving = set(self._serving)
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        # A task that is cut before its first step runs none of its own code.
-        task.add_done_callback(lambda _: writer.transport.abort())
-        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

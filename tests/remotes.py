@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import json
 import threading
-import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from legit_embedding.models.null import expected
+from tests.connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,41 +133,20 @@ class Remote:
             self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join(20)
             self._thread = None
-            with warnings.catch_warnings():
-                # On a busy machine a connection that is accepted at this moment stays open until it is collected.
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
-        writers: list[asyncio.StreamWriter] = []
-        tasks: set[asyncio.Task[None]] = set()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.append(writer)
-            tasks.add(asyncio.create_task(self._connected(reader, writer)))
-
-        server = await asyncio.start_server(connected, "127.0.0.1", self.port)
+        connections = Connections(self._connected)
+        server = await asyncio.start_server(connections.accept, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await self._ending.wait()
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in writers:
-            writer.transport.abort()
-        # An aborted connection is closed in a later turn.
-        await asyncio.wait_for(asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True), 20)
+        await connections.end(server)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(OSError, asyncio.IncompleteReadError):
             while await self._exchange(reader, writer):
                 pass
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
