@@ -14,6 +14,7 @@ import numpy as np
 
 from legit_embedding.models.null import expected
 from tests.connections import Connections
+from tests.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +97,7 @@ class Remote:
         self.misbehave: Callable[[Request], Reply | None] = lambda request: None
         """Returns the reply to a request; None for the right one."""
         self.most_at_once = 0
-        self.port = 0
+        self.port = free_port()
         self._at_once = 0
         self._thread: threading.Thread | None = None
 
@@ -121,7 +122,7 @@ class Remote:
         return [item for request in list(self.requests) if not request.is_probe for item in request.items]
 
     def start(self) -> None:
-        """Listen, on the port of last time if there was one."""
+        """Listen, on the same port each time."""
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
         self._thread.start()
@@ -138,7 +139,6 @@ class Remote:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         connections = Connections(self._connected)
         server = await asyncio.start_server(connections.accept, "127.0.0.1", self.port)
-        self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await self._ending.wait()
         await connections.end(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import socket
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 ServerKind = Literal["valkey", "redis"]
 
+PORTS = 11_000, 32_768
+"""Below those of outgoing connections (``net.ipv4.ip_local_port_range``), above those that browsers refuse."""
+
 
 def available_kinds() -> list[ServerKind]:
     """Valkey comes with the test packages; Redis is used where it is installed."""
@@ -27,9 +31,17 @@ def available_kinds() -> list[ServerKind]:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback address that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A TCP port on the loopback address that nothing listens on, and that no connection is given for its own end.
+
+    A port that the system chooses is one of those, so it may be taken before a server listens on it, or while the
+    server is down.
+    """
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", random.SystemRandom().randrange(*PORTS))) as listener:
+                return int(listener.getsockname()[1])
+        except OSError:
+            continue
 
 
 class Server:
