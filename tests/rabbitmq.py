@@ -63,6 +63,12 @@ class RabbitMQ:
             os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait(60)
             self._process = None
+            wait_for(self._ends_port_mapper, 20, "Erlang's port mapper to end")
+
+    def _ends_port_mapper(self) -> bool:
+        # It left the process group when it began, and stays while it knows of a node.
+        command = ["epmd", "-port", str(self._epmd_port), "-kill"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _answers(self) -> bool:
         try:

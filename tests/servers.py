@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import redis
@@ -23,6 +25,9 @@ ServerKind = Literal["valkey", "redis"]
 
 PORTS = 11_000, 32_768
 """Below those of outgoing connections (``net.ipv4.ip_local_port_range``), above those that browsers refuse."""
+_SHARE = {"PYTEST_XDIST_WORKER": "gw0", "PYTEST_XDIST_WORKER_COUNT": "1"}
+"""What pytest-xdist says of this process, and what holds without it."""
+_given: set[int] = set()
 
 
 def available_kinds() -> list[ServerKind]:
@@ -34,14 +39,16 @@ def free_port() -> int:
     """A TCP port on the loopback address that nothing listens on, and that no connection is given for its own end.
 
     A port that the system chooses is one of those, so it may be taken before a server listens on it, or while the
-    server is down.
+    server is down. No test process is given the same port twice, or one of another's.
     """
+    first, end = PORTS
+    number, count = (int(os.environ.get(name, less).removeprefix("gw")) for name, less in _SHARE.items())
     while True:
-        try:
-            with socket.create_server(("127.0.0.1", random.SystemRandom().randrange(*PORTS))) as listener:
-                return int(listener.getsockname()[1])
-        except OSError:
-            continue
+        port = random.SystemRandom().randrange(first + number, end, count)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class Server:
