@@ -42,10 +42,10 @@ local function answer_entry(id, stream, first, last)
     return '='
   end
   local pending = redis.pcall('XPENDING', tasks, group, id, id, 1)
-  if pending['err'] and string.sub(pending['err'], 1, 7) ~= 'NOGROUP' then
-    return '-' .. pending['err']
-  end
-  if pending['err'] or #pending == 0 then
+  if not pending[1] then
+    if pending['err'] and string.sub(pending['err'], 1, 7) ~= 'NOGROUP' then
+      return '-' .. pending['err']
+    end
     -- A replica knows less than its master, and only a command that may write makes it say what it is.
     local reply = redis.pcall('XACK', tasks, group, id)
     return type(reply) == 'table' and '-' .. reply['err'] or '='
