@@ -17,6 +17,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from legit_embedding import process
 from legit_embedding.broker import reserved_queues  # noqa: F401 - queues are reserved as soon as a worker knows them
+from legit_embedding.broker.settlement import note_answers
 from legit_embedding.errors import GivenBackError, TaskError
 from legit_embedding.pipeline.admission import Terms
 from legit_embedding.pipeline.caller import HandedOver
@@ -197,8 +198,11 @@ class EmbeddingTask(Task):
         except GivenBackError as error:
             raise Reject(error, requeue=True) from error
         owner = current_owner()
-        if isinstance(owner, PoolJob) and owner.interruption is not None:
-            raise owner.interruption
+        if isinstance(owner, PoolJob):
+            if owner.message is not None:
+                note_answers(owner.message, written)
+            if owner.interruption is not None:
+                raise owner.interruption
         return written
 
     def _send_on(self, raw: object, handed: HandedOver, kind: Kind) -> dict[str, Any]:

@@ -91,6 +91,12 @@ class Server:
         """What the server has logged so far."""
         return (self.directory / "server.log").read_text(errors="replace")
 
+    @property
+    def run_id(self) -> str:
+        """The id that this process of the server has made up for itself."""
+        with self.client() as client:
+            return str(client.info("server")["run_id"])
+
     def client(self, **options: Any) -> redis.Redis:
         """A new client; answers are text unless `options` say otherwise."""
         return redis.Redis.from_url(self.url, **({"decode_responses": True} | options))

@@ -13,10 +13,13 @@ from kombu.transport import virtual
 from redis.exceptions import ReadOnlyError
 
 from legit_embedding.broker.envelope import MalformedError, parse_envelope, tag_of
+from legit_embedding.broker.settlement import Done, known
 from legit_embedding.errors import in_one_line
 from legit_embedding.redis_io.connection import Backoff, explain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kombu.message import Message
     from kombu.transport.redis import Channel
 
@@ -53,6 +56,7 @@ class MessageFetcher:
         ordinary: how many messages of ordinary tasks may be taken.
         malformed: takes what is not a message.
         outage: told of refusals by the server, and of their end.
+        settle: settles a message that nobody is given.
         backoff: how long to wait after a refusal.
     """
 
@@ -62,12 +66,14 @@ class MessageFetcher:
         ordinary: OrdinaryMessages,
         malformed: MalformedMessages,
         outage: Outage,
+        settle: Callable[[Done], None],
         backoff: Backoff | None = None,
     ) -> None:
         self._channel = channel
         self._ordinary = ordinary
         self._malformed = malformed
         self._outage = outage
+        self._settle = settle
         self._backoff = backoff or Backoff(cap_s=LONGEST_PAUSE_S)
         outage.over()  # this connection has not been refused anything
         self._refused = 0
@@ -78,7 +84,7 @@ class MessageFetcher:
         self._look = True
         self._asked_for_messages = False
         self._noted: set[str] = set()
-        self._to_drop: list[str] = []
+        self._to_drop: list[Done] = []
         # Celery's own steps change a channel's quality of service in the same way.
         vars(channel).update(_brpop_start=self._ask, _brpop_read=self._read)
         channel.handlers["BRPOP"] = self._read
@@ -165,8 +171,8 @@ class MessageFetcher:
         opened = [self._open(number, item) for number, item in taken]
         # All of them are on record before the first is handed on or dropped, which may fail.
         dropped, self._to_drop = self._to_drop, []
-        for tag in dropped:
-            self._drop(tag)
+        for done in dropped:
+            self._drop(done)
         for message, queue, item in filter(None, opened):
             self._hand_on(message, queue, item)
 
@@ -177,10 +183,10 @@ class MessageFetcher:
         try:
             message = parse_envelope(item)
         except MalformedError as error:
-            is_kept = self._malformed.refuse_item(queue, item, error)
+            server = self._malformed.refuse_item(queue, item, error)
             # What could not be kept stays on record, and comes again after the visibility timeout.
-            if is_noted and is_kept:
-                self._to_drop.append(tag_of(item))
+            if is_noted and server is not None:
+                self._to_drop.append(Done(tag_of(item), known(server)))
             return None
         tag = message["properties"]["delivery_tag"]
         if is_noted:
@@ -200,17 +206,14 @@ class MessageFetcher:
         except Exception as error:
             # Whatever else is odd about it, it must not come back to the next worker.
             log.exception("kombu could not take a message")
-            if self._malformed.refuse_item(queue, item, MalformedError(in_one_line(error))):
-                self._drop(message["properties"]["delivery_tag"])
+            server = self._malformed.refuse_item(queue, item, MalformedError(in_one_line(error)))
+            if server is not None:
+                self._drop(Done(message["properties"]["delivery_tag"], known(server)))
 
-    def _drop(self, tag: str) -> None:
+    def _drop(self, done: Done) -> None:
         """Forget a message that nobody was given."""
-        self._noted.discard(tag)
-        try:
-            self._channel.qos._remove_from_indices(tag).execute()  # noqa: SLF001 - kombu's own way of settling
-        except self._channel.ResponseError as error:
-            log.warning("a malformed message comes again after the visibility timeout: %s", explain(error))
-        self._channel.qos._delivered.pop(tag, None)  # noqa: SLF001
+        self._noted.discard(done.tag)
+        self._settle(done)
 
     def _append(self, qos: virtual.QoS, message: Message, delivery_tag: str) -> None:
         """Kombu's note of a message that is unacknowledged; Redis has it already."""

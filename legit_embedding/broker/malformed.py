@@ -13,8 +13,10 @@ from redis.exceptions import RedisError
 
 from legit_embedding import process
 from legit_embedding.broker.envelope import MalformedError, check_body, check_task, task_id
+from legit_embedding.broker.settlement import note_server
 from legit_embedding.errors import TaskError
 from legit_embedding.pipeline.caller import OnOutcome
+from legit_embedding.redis_io.server_id import UNKNOWN
 from legit_embedding.task import EmbeddingTask
 
 if TYPE_CHECKING:
@@ -49,17 +51,21 @@ class MalformedMessages:
         # Celery's own steps change their consumer in the same way.
         vars(consumer).update(create_task_handler=create_task_handler, on_unknown_message=self._on_unknown_message)
 
-    def refuse_item(self, queue: str, item: bytes | str, why: Exception) -> bool:
-        """Handle an item from a broker list that cannot become a message; False if it could not be kept."""
+    def refuse_item(self, queue: str, item: bytes | str, why: Exception) -> str | None:
+        """Handle an item from a broker list that cannot become a message.
+
+        Returns:
+            The id of the server that keeps it, if that is known; None if it could not be kept.
+        """
         text = item.decode(errors="replace") if isinstance(item, bytes) else item
         self._log(queue, why, text)
         try:
-            self._keep(queue, text, why, "")
+            server = self._keep(queue, text, why, "")
         except RedisError as error:
             log.error("It could not be kept in the dead letter: %s", error)  # noqa: TRY400 - an outage, not a fault
-            return False
+            return None
         self._answer(text, TaskError("invalid_task", f"message: {why}"))
-        return True
+        return server
 
     def _guarded(self, handle: Callable[[Message], Any]) -> Callable[[Message], None]:
         consumer = self._consumer
@@ -113,7 +119,7 @@ class MalformedMessages:
         self._log(queue, why, text)
         self._forget(message)
         try:
-            self._keep(queue, text, why, str(message.delivery_tag))
+            note_server(message, self._keep(queue, text, why, str(message.delivery_tag)))
         except RedisError as error:
             # Not acknowledged: the broker still holds it and will deliver it again.
             log.error("It is left in the broker, because the dead letter cannot be written: %s", error)  # noqa: TRY400
@@ -132,9 +138,8 @@ class MalformedMessages:
         if request is not None and request.message is message:
             state.task_ready(request)
 
-    def _keep(self, queue: str, text: str, why: Exception, tag: str) -> None:
-        if self._dead_messages is not None:
-            self._dead_messages.keep(queue, text, str(why), tag)
+    def _keep(self, queue: str, text: str, why: Exception, tag: str) -> str:
+        return UNKNOWN if self._dead_messages is None else self._dead_messages.keep(queue, text, str(why), tag)
 
     def _answer(self, text: str, error: TaskError) -> None:
         """Answer the tasks of a malformed embedding message, as far as it is legible."""

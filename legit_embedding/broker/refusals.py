@@ -13,6 +13,7 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from legit_embedding import process
+from legit_embedding.broker.settlement import note_answers
 from legit_embedding.errors import GivenBackError, TaskError, in_one_line
 from legit_embedding.pipeline.caller import OnOutcome
 from legit_embedding.task import EmbeddingTask
@@ -86,6 +87,7 @@ class Refusals(bootsteps.StartStopStep):
             if isinstance(outcome, GivenBackError):
                 self._settle(message.reject_log_error, requeue=True)
                 return
+            note_answers(message, [outcome])
             waiting.discard(index)
             if not waiting:
                 self._record(task, celery_id, fields, refusal)

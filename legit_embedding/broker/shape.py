@@ -13,9 +13,17 @@ if TYPE_CHECKING:
 EXPECTED: tuple[tuple[type, tuple[str, ...]], ...] = (
     (
         redis_transport.Channel,
-        ("_brpop_start", "_brpop_read", "_flush_brpop_reauth", "_q_for_pri", "active_queues", "conn_or_acquire"),
+        (
+            "_brpop_start",
+            "_brpop_read",
+            "_flush_brpop_reauth",
+            "_q_for_pri",
+            "active_queues",
+            "conn_or_acquire",
+            "pool",
+        ),
     ),
-    (redis_transport.QoS, ("append", "restore_by_tag", "_remove_from_indices", "unacked_key", "unacked_index_key")),
+    (redis_transport.QoS, ("append", "restore_by_tag", "unacked_key", "unacked_index_key")),
     (virtual.QoS, ("append", "can_consume_max_estimate", "restore_unacked_once", "_flush")),
     (redis_transport.Transport, ("_deliver",)),
 )

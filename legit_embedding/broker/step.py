@@ -21,6 +21,7 @@ from legit_embedding.broker.depths import QueueDepths
 from legit_embedding.broker.fetch import MessageFetcher
 from legit_embedding.broker.malformed import MalformedMessages
 from legit_embedding.broker.ordinary import OrdinaryMessages
+from legit_embedding.broker.settlement import Done, Settlement, servers_of
 from legit_embedding.broker.shape import missing
 from legit_embedding.dead_letter.messages import DeadMessages
 from legit_embedding.redis_io.connection import Backoff, explain
@@ -44,6 +45,7 @@ class BrokerStep(bootsteps.StartStopStep):
 
     - all messages settled in one turn of the event loop are settled in one round trip;
     - a message in progress when the connection breaks stays in progress, and is settled over the next connection;
+    - one whose answer may be unknown to the server that the address has come to lead to is put back (`Settlement`);
     - a message that was waiting (for its ETA or its rate limit) is put back, because Celery forgets it.
     """
 
@@ -54,7 +56,8 @@ class BrokerStep(bootsteps.StartStopStep):
         self._consumer = parent
         self._channel: redis_transport.Channel | None = None
         self._left: set[str] = set()
-        self._done: deque[tuple[str, bool]] = deque()
+        self._done: deque[Done] = deque()
+        self._settlement = Settlement()
         self._is_settling_soon = False
         self._fits = not (lacking := missing())
         if lacking:
@@ -99,11 +102,12 @@ class BrokerStep(bootsteps.StartStopStep):
         in_progress = parent.pool.delivery_tags()
         if parent.hub is not None:
             run_ready_acknowledgements(parent.hub)
+        self._tell_put_back(self._settlement.begin(channel))
         self.settle_done()
         for tag in self._left - in_progress:
             channel.qos.restore_by_tag(tag)  # has no effect if the message has been settled
         self._left.clear()
-        MessageFetcher(channel, OrdinaryMessages(parent), self._malformed, self._taking)
+        MessageFetcher(channel, OrdinaryMessages(parent), self._malformed, self._taking, self._put)
         self._keep_when_closed(channel.qos)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401
@@ -138,13 +142,16 @@ class BrokerStep(bootsteps.StartStopStep):
             return self._call_soon_ack(settle, *args, **options)
         _logger, _errors, *rest = args
         requeue = settle.__name__ == "reject_log_error" and bool(options.get("requeue", rest and rest[0]))
-        self._done.append((message.delivery_tag, requeue))
+        self._put(Done(message.delivery_tag, servers_of(message), requeue))
+        return None
+
+    def _put(self, done: Done) -> None:
+        self._done.append(done)
         if self._consumer.hub is None:
             self.settle_done()
         elif not self._is_settling_soon:
             self._is_settling_soon = True
             self._consumer.hub.call_soon(self.settle_done)
-        return None
 
     def _settle_later(self, error: Exception) -> None:
         """Schedule another attempt after a refusal by the server; the settled messages are kept until then."""
@@ -152,9 +159,20 @@ class BrokerStep(bootsteps.StartStopStep):
         self._settling.failed(explain(error))
         if isinstance(error, ReadOnlyError) and self._channel is not None:
             self._channel.pool.disconnect(inuse_connections=False)  # a failover has made a replica of that server
+        self._try_again(self._backoff.delay(self._refused))
+
+    def _try_again(self, delay_s: float) -> None:
         if self._consumer.hub is not None and not self._is_settling_soon:
             self._is_settling_soon = True
-            self._consumer.hub.call_later(self._backoff.delay(self._refused), self.settle_done)
+            self._consumer.hub.call_later(delay_s, self.settle_done)
+
+    @staticmethod
+    def _tell_put_back(count: int) -> None:
+        if not count:
+            return
+        log.warning("%d messages are put back: their answers are unknown to the server that is the broker now", count)
+        if process.is_running():
+            process.current().writer.leave_server()
 
     def _failed(self, error: Exception) -> None:
         """Delay reconnecting after the server has refused a command."""
@@ -183,24 +201,19 @@ class BrokerStep(bootsteps.StartStopStep):
             return
         done = [self._done.popleft() for _ in range(len(self._done))]
         try:
-            for tag, requeue in done:
-                if requeue:
-                    channel.qos.restore_by_tag(tag, leftmost=True)
-            tags = [tag for tag, requeue in done if not requeue]
-            if tags:
-                with channel.conn_or_acquire() as client:
-                    pipe = client.pipeline()
-                    pipe.zrem(channel.unacked_index_key, *tags).hdel(channel.unacked_key, *tags).execute()
+            put_back = self._settlement.settle(channel, done)
         except channel.connection_errors as error:
             # Nothing is lost: settling a message twice has no further effect.
             self._done.extendleft(reversed(done))
+            self._try_again(self._backoff.delay(1))
             log.debug("%d messages are settled over the next connection: %s", len(done), error)
             return
         except channel.ResponseError as error:
             self._done.extendleft(reversed(done))
             self._settle_later(error)
             return
+        self._tell_put_back(put_back)
         self._refused = 0
         self._settling.over()
-        for tag, _ in done:
-            channel.qos._delivered.pop(tag, None)  # noqa: SLF001 - a message of an earlier connection is not in it
+        for each in done:
+            channel.qos._delivered.pop(each.tag, None)  # noqa: SLF001 - a message of an earlier connection is not in it

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from legit_embedding.config import StreamConfig
-    from legit_embedding.redis_io.connection import Argument, Link
+    from legit_embedding.redis_io.connection import Argument, Connection, Link
     from legit_embedding.wire.result import Origin
     from legit_embedding.wire.stream_entry import Entry
 
@@ -93,7 +93,7 @@ class DeadLetter:
         self.buried += done
         return done
 
-    async def keep(self, link: Link, answer: Answer, reason: str) -> str:
+    async def keep(self, connection: Connection, answer: Answer, reason: str) -> str:
         """Keep a task whose answer is refused by every stream; its source may then acknowledge it.
 
         Returns:
@@ -104,19 +104,19 @@ class DeadLetter:
         """
         origin, config = answer.result.origin, self._config
         if origin.kind != "stream":
-            return await self._add(link, self._payload(answer), self._epitaph(ANSWER_REFUSED, reason, 1, origin))
-        pending = await link.call("XPENDING", config.tasks, config.group, origin.id, origin.id, 1)
+            return await self._add(connection, self._payload(answer), self._epitaph(ANSWER_REFUSED, reason, 1, origin))
+        pending = await connection.call("XPENDING", config.tasks, config.group, origin.id, origin.id, 1)
         if not pending:
             return ""
-        found = await link.call("XRANGE", config.tasks, origin.id, origin.id)
+        found = await connection.call("XRANGE", config.tasks, origin.id, origin.id)
         fields = found[0][1] if found else self._payload(answer)
-        kept = await self._add(link, fields, self._epitaph(ANSWER_REFUSED, reason, pending[0][3], origin))
-        await link.call("XACK", config.tasks, config.group, origin.id)
-        await link.call("XDEL", config.tasks, origin.id)
+        kept = await self._add(connection, fields, self._epitaph(ANSWER_REFUSED, reason, pending[0][3], origin))
+        await connection.call("XACK", config.tasks, config.group, origin.id)
+        await connection.call("XDEL", config.tasks, origin.id)
         return kept
 
-    async def _add(self, link: Link, fields: Sequence[Argument], epitaph: Sequence[Argument]) -> str:
-        entry_id: bytes = await link.call("XADD", self._config.dead_letter, "*", *fields, *epitaph)
+    async def _add(self, connection: Connection, fields: Sequence[Argument], epitaph: Sequence[Argument]) -> str:
+        entry_id: bytes = await connection.call("XADD", self._config.dead_letter, "*", *fields, *epitaph)
         self.buried += 1
         return entry_id.decode()
 

@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from legit_embedding.redis_io.client import make_client
+from legit_embedding.redis_io.server_id import UNKNOWN, greet, server_of
 
 if TYPE_CHECKING:
     import redis
+    from redis.connection import AbstractConnection
 
     from legit_embedding.redis_io.address import RedisAddress
 
@@ -32,8 +34,9 @@ class DeadMessages:
     def __init__(self, address: RedisAddress, stream: str) -> None:
         self._address = address
         self._stream = stream
+        self._server = UNKNOWN
 
-    def keep(self, queue: str, message: str, why: str, tag: str) -> None:
+    def keep(self, queue: str, message: str, why: str, tag: str) -> str:
         """Add one message, as it was in the broker.
 
         Args:
@@ -41,6 +44,9 @@ class DeadMessages:
             message: its text.
             why: the reason it cannot be a task.
             tag: the broker's tag, or an empty string.
+
+        Returns:
+            The id of the server that keeps it, if that is known.
 
         Raises:
             RedisError: the message is not kept, or the outcome is unknown.
@@ -55,10 +61,16 @@ class DeadMessages:
             "dead_at": int(time.time() * 1000),
         }
         self._client.xadd(self._stream, {name: _wire(value) for name, value in fields.items()})
+        return self._server
 
     @cached_property
     def _client(self) -> redis.Redis:
-        return make_client(self._address, TIMEOUT_S)
+        return make_client(self._address, TIMEOUT_S, on_connect=self._connected)
+
+    def _connected(self, connection: AbstractConnection) -> None:
+        # One thread uses the client, and so one connection at a time.
+        greet(connection)
+        self._server = server_of(connection)
 
 
 def _wire(value: str | int) -> bytes:

@@ -12,6 +12,7 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from legit_embedding import process
+from legit_embedding.broker.settlement import note_answers
 from legit_embedding.errors import TaskError, in_one_line
 from legit_embedding.pipeline.caller import OnOutcome
 
@@ -93,7 +94,8 @@ class EmbeddingRequest(Request):
         call = self._task.read_call(self.args, self.kwargs)
         waiting = set(range(len(call.raws)))
 
-        def answered(index: int, _: object) -> None:
+        def answered(index: int, outcome: object) -> None:
+            note_answers(self.message, [outcome])
             waiting.discard(index)
             if not waiting:
                 announce(reason, terminated, signum, expired)

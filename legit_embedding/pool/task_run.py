@@ -19,6 +19,8 @@ from legit_embedding.pool.time_limits import Clock, Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kombu.message import Message
+
 logger = get_logger(__name__)
 
 
@@ -131,9 +133,14 @@ class PoolJob:
         """Do nothing at a cold shutdown: a thread cannot be killed, and the message stays unacknowledged."""
 
     @property
+    def message(self) -> Message | None:
+        """The task's message; None for a job that did not come from Celery's worker."""
+        return self._request.message if self._request is not None else None
+
+    @property
     def delivery_tag(self) -> str | None:
-        """The broker's tag of the task's message; None for a job that did not come from Celery's worker."""
-        return self._request.message.delivery_tag if self._request is not None else None
+        """The broker's tag of the task's message; None if it has none."""
+        return self.message.delivery_tag if self.message is not None else None
 
     def _is_revoked(self) -> bool:
         # Celery checks on arrival; the task may have been revoked or have expired while it waited for a thread.

@@ -17,8 +17,10 @@ from redis.connection import UnixDomainSocketConnection
 from redis.exceptions import ReadOnlyError, RedisClusterException
 from redis.retry import Retry
 
+from legit_embedding.redis_io.server_id import greet_async
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from legit_embedding.redis_io.address import RedisAddress
 
@@ -30,7 +32,12 @@ SENTINEL_RETRIES = 1
 
 
 def make_client(
-    address: RedisAddress, timeout_s: float, *, least_timeout_s: float = 0.0, retries: int = 0
+    address: RedisAddress,
+    timeout_s: float,
+    *,
+    least_timeout_s: float = 0.0,
+    retries: int = 0,
+    on_connect: Callable[[redis.connection.AbstractConnection], None] | None = None,
 ) -> redis.Redis:
     """Make a client that has not connected yet; its replies are bytes.
 
@@ -40,8 +47,9 @@ def make_client(
         timeout_s: how long the server may take to answer, in seconds; the address's own ``socket_timeout`` wins.
         least_timeout_s: a lower bound on the timeout, for a client that blocks, in seconds.
         retries: how often a failed command is sent again. Repeating an XADD would add a second task.
+        on_connect: greets the server over each new connection instead of redis-py.
     """
-    options = _options(address, timeout_s) | {"retry": Retry(NoBackoff(), retries)}
+    options = _options(address, timeout_s) | {"retry": Retry(NoBackoff(), retries), "redis_connect_func": on_connect}
     options["socket_timeout"] = max(options["socket_timeout"], least_timeout_s)
     if address.service:
         return _master(address, options)
@@ -53,11 +61,13 @@ def make_client(
 def make_async_pool(address: RedisAddress, timeout_s: float) -> redis_asyncio.ConnectionPool:
     """Make a connection pool for one event loop; it is not connected yet, and sends no command twice.
 
+    Its connections know their servers (`server_id.server_of`).
+
     Args:
         address: as for `make_client`; of a cluster, the first node.
         timeout_s: as for `make_client`.
     """
-    options = _options(address, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    options = _options(address, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0), "redis_connect_func": greet_async}
     if address.service:
         known = sentinel_options(address) | {"retry": AsyncRetry(NoBackoff(), SENTINEL_RETRIES)}
         manager = async_sentinel.Sentinel(

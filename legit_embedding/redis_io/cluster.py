@@ -14,6 +14,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from legit_embedding.redis_io.connection import Connection, Link, Packed, explain
+from legit_embedding.redis_io.server_id import UNKNOWN
 from legit_embedding.redis_io.slots import slot
 
 if TYPE_CHECKING:
@@ -175,6 +176,11 @@ class _HeldConnection(Connection):
         self._held = connection
         self._all = link
         self._host = host
+
+    @property
+    def server(self) -> str:
+        """Unknown: a redirected command is executed by another node."""
+        return UNKNOWN
 
     @property
     def is_owed(self) -> bool:

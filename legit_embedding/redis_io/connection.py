@@ -14,6 +14,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 from legit_embedding.errors import in_one_line
 from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.redis_io.client import make_async_pool
+from legit_embedding.redis_io.server_id import server_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -68,6 +69,11 @@ class Connection:
         self._awaited = 0
 
     @property
+    def server(self) -> str:
+        """The id of the server to which it leads; see `server_id`."""
+        return server_of(self._connection)
+
+    @property
     def is_owed(self) -> bool:
         """True while replies are still to come, so that the next reply does not belong to the next command."""
         return self._awaited > 0
@@ -78,6 +84,10 @@ class Connection:
         if isinstance(reply, ResponseError):
             raise reply
         return reply
+
+    async def run(self, script: Script, keys: Sequence[Argument], arguments: Command) -> Any:  # noqa: ANN401
+        """Run a script; see `Link.run`."""
+        return await _run(self, script, keys, arguments)
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands; see `Link.pipeline`."""
@@ -117,6 +127,7 @@ class Link:
 
     def __init__(self, url: str | RedisAddress, timeout_s: float) -> None:
         self._pool = make_async_pool(RedisAddress.of(url), timeout_s)
+        self._resets = 0
         self.timeout_s: float = self._pool.connection_kwargs["socket_timeout"]
 
     @asynccontextmanager
@@ -126,12 +137,12 @@ class Link:
         Raises:
             RedisError: the server is unreachable.
         """
-        connection = await self._pool.get_connection()
+        resets, connection = self._resets, await self._pool.get_connection()
         held = Connection(connection)
         try:
             yield held
         finally:
-            if held.is_owed:
+            if held.is_owed or resets != self._resets:
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
 
@@ -155,21 +166,26 @@ class Link:
 
     async def run(self, script: Script, keys: Sequence[Argument], arguments: Command) -> Any:  # noqa: ANN401
         """Run a script, sending its source only if the server does not know it yet."""
-        try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await self.call("EVAL", script.source, len(keys), *keys, *arguments)
+        return await _run(self, script, keys, arguments)
 
     async def reset(self) -> None:
-        """Drop the idle connections, so that the next call connects and resolves the host anew.
+        """Drop the connections, those in use after their calls, so that the next connects and resolves the host anew.
 
         To be called after a failure: after a failover, a connection that is still open may lead to the wrong server.
         """
+        self._resets += 1
         await self._pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
         """Drop every connection."""
         await self._pool.disconnect()
+
+
+async def _run(to: Connection | Link, script: Script, keys: Sequence[Argument], arguments: Command) -> Any:  # noqa: ANN401
+    try:
+        return await to.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+    except NoScriptError:
+        return await to.call("EVAL", script.source, len(keys), *keys, *arguments)
 
 
 def _pack(command: Command) -> list[bytes]:

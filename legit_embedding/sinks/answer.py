@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from legit_embedding.errors import TaskError
+from legit_embedding.redis_io.server_id import UNKNOWN
 from legit_embedding.wire.result import Embedded
 from legit_embedding.wire.task import Address
 
@@ -44,6 +45,8 @@ class Answer:
     size: int
     """Approximate memory it holds while it waits, in bytes."""
     stream: str = ""
+    server: str = UNKNOWN
+    """The id of the server that has confirmed it."""
     over: bool = False
     """True once the recipient has been told."""
     _redirected: bool = False

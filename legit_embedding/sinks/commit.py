@@ -48,13 +48,19 @@ class Batch:
     async def commit(self, link: Link) -> list[bytes]:
         """Make one attempt; a repeated attempt settles what an earlier one has left unknown.
 
+        The answers come to know the server that has replied.
+
         Returns:
             The reply for each answer, in order.
 
         Raises:
             RedisError: the outcome is unknown.
         """
-        replies: list[bytes] = await link.run(SCRIPT, self._keys, self._arguments)
+        async with link.hold() as connection:
+            replies: list[bytes] = await connection.run(SCRIPT, self._keys, self._arguments)
+            server = connection.server
+        for answer in self.answers:
+            answer.server = server
         return replies
 
     def _pack(self, answer: Answer, packer: EntryPacker) -> bytes:

@@ -257,7 +257,10 @@ class Committer:
         attempt = 0
         while True:
             try:
-                kept = await self._dead_letter.keep(link, answer, f"no result stream takes the answer: {said}")
+                async with link.hold() as connection:
+                    why = f"no result stream takes the answer: {said}"
+                    kept = await self._dead_letter.keep(connection, answer, why)
+                    answer.server = connection.server
             except Exception as error:  # noqa: BLE001 - whatever it is, this answer holds nothing up
                 if not _blames_the_batch(error):
                     attempt += 1
@@ -288,7 +291,7 @@ class Committer:
 def _tell(answer: Answer, entry_id: str) -> None:
     answer.over = True
     try:
-        answer.job.written(Written(answer.result, answer.stream, entry_id))
+        answer.job.written(Written(answer.result, answer.stream, entry_id, answer.server))
     except Exception:
         logger.exception("what waits for the result of %r failed when told of it", answer.result.address.task_id)
 

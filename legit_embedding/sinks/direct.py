@@ -34,6 +34,9 @@ class DirectSink:
         """Return a context that changes nothing."""
         return nullcontext()
 
+    def leave_server(self) -> None:
+        """Do nothing: there is no server."""
+
     def has_room(self) -> bool:
         """Return True: nothing waits here."""
         return True

@@ -87,6 +87,7 @@ class StreamWriter:
         self._turns = ThreadEvent()
         self._waker = asyncio.Event()
         self._closing = asyncio.Event()
+        self._leaving = asyncio.Event()
         self._death: Health | None = None
         self._gathered_at = 0.0
         self._thread = Thread(target=self._run, name="stream-writer", daemon=True)
@@ -155,6 +156,10 @@ class StreamWriter:
             self._thread.join(_JOIN_S)
         return [answer.result for answer in self._backlog.rest()]
 
+    def leave_server(self) -> None:
+        """Connect anew for what is written from now on: the address has come to lead to another server."""
+        self._in_loop(self._leaving.set)
+
     def alive(self) -> bool:
         """True while the thread runs."""
         return self._thread.is_alive()
@@ -191,7 +196,7 @@ class StreamWriter:
         link = make_link(self._address, self._timeout_s, self._home)
         flights: set[asyncio.Task[Any]] = set()
         try:
-            running = (self._send(link, flights), self._room.watch(link))
+            running = (self._send(link, flights), self._room.watch(link), self._leave(link))
             await run_until(self._closing, [asyncio.create_task(part) for part in running])
         finally:
             await end(flights)
@@ -212,6 +217,12 @@ class StreamWriter:
             for flight in done & flights:
                 flights.remove(flight)
                 flight.result()
+
+    async def _leave(self, link: Link) -> None:
+        """Drop the connections whenever it is asked for."""
+        while await self._leaving.wait():
+            self._leaving.clear()
+            await link.reset()
 
     async def _gather(self) -> None:
         """Wait briefly for more answers if they come in quick succession."""

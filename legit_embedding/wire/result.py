@@ -122,6 +122,8 @@ class Written:
     stream: str
     entry_id: str
     """The entry's id; empty when an earlier delivery of the same task had written it and the id is not known."""
+    server: str = ""
+    """The id of the Redis server that has confirmed it; empty if unknown."""
 
     def receipt(self, *, with_embedding: bool = False) -> dict[str, Any]:
         """The return value of the Celery task (CONTRACT section 1)."""

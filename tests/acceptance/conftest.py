@@ -22,6 +22,8 @@ NULL_MODELS = {
     "null-text": {"kind": "text", "backend": "legit_embedding.models.null:NullModel", "default": True},
     "null-image": {"kind": "image", "backend": "legit_embedding.models.null:NullModel", "default": True},
 }
+SLOW_TEXTS = {"null-text": NULL_MODELS["null-text"] | {"max_batch": 16, "options": {"item_s": 0.002}}}
+"""A model that takes 2 ms per text: a thousand of them are under way for two seconds."""
 TEST_TASKS = {"CELERY_CONFIG_MODULE": "tests.profile"}
 
 

@@ -7,14 +7,14 @@ from collections import Counter
 import pytest
 
 from legit_embedding.redis_io.address import RedisAddress
-from tests.acceptance.conftest import NULL_MODELS
+from tests.acceptance.conftest import SLOW_TEXTS
 from tests.clients import PREPARE_TEXT, Client
 from tests.unit.cli.invoking import Cli
 from tests.workers import Worker, wait_for
 
 TASKS, RESULTS, DEAD = "embedding_tasks:{shop}", "embedding_results:{shop}", "embedding_tasks:{shop}:dead"
 STREAMED, QUEUED = 1500, 500
-SLOW_TEXTS = {"null-text": NULL_MODELS["null-text"] | {"max_batch": 16, "options": {"item_s": 0.002}, "cache_s": 60}}
+CACHED = {"null-text": SLOW_TEXTS["null-text"] | {"cache_s": 60}}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def cluster(session_cluster):
 @pytest.fixture(scope="module")
 def worker(cluster, broker, tmp_path_factory):
     config = {
-        "models": SLOW_TEXTS,
+        "models": CACHED,
         "worker_id": "shopper",
         "telemetry": {"interval_s": 0.5},
         "streams": {"tasks": TASKS, "results": RESULTS, "dead_letter": DEAD, "claim_idle_ms": 5000},

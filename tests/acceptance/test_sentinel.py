@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from legit_embedding.redis_io.address import RedisAddress
-from tests.acceptance.conftest import NULL_MODELS
+from tests.acceptance.conftest import SLOW_TEXTS
 from tests.clients import PREPARE_TEXT, AddressedClient
 from tests.sentinels import Watched
 from tests.unit.cli.invoking import Cli
 from tests.workers import Worker, wait_for
 
 STREAMED, QUEUED = 1500, 500
-SLOW_TEXTS = {"null-text": NULL_MODELS["null-text"] | {"max_batch": 16, "options": {"item_s": 0.002}}}
 
 
 @pytest.fixture(scope="module")

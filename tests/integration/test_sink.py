@@ -20,7 +20,7 @@ from legit_embedding.sinks.writer import StreamWriter
 from legit_embedding.wire.result import Embedded, Origin, Result, Timings
 from legit_embedding.wire.task import Address
 from tests.proxy import Proxy
-from tests.servers import Server, ServerKind, available_kinds
+from tests.servers import Server, ServerKind, available_kinds, free_port
 from tests.told import put
 from tests.waiting import wait_for
 
@@ -81,7 +81,8 @@ def durable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """A cluster of one, which holds every slot and still refuses what spans two of them."""
     kind = cast("ServerKind", request.param)
-    with Server(kind, tmp_path / "server", options=["--cluster-enabled", "yes"]) as server:
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    with Server(kind, tmp_path / "server", options=options) as server:
         with server.client() as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             wait_for(lambda: client.cluster("INFO")["cluster_state"] == "ok", 10, "the cluster")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
@@ -16,11 +17,19 @@ from legit_embedding.wire.task import Address
 from tests.told import Told
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from legit_embedding.redis_io.connection import Link
 
 
 class Wire:
     """A link that shows what would be sent."""
+
+    server = "it"
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[Wire]:
+        yield self
 
     async def run(self, script: object, keys: list[bytes], arguments: list[Any]) -> list[bytes]:
         reader = hiredis.Reader()
@@ -47,6 +56,7 @@ def test_a_batch_is_packed_as_the_protocol_has_it(task_id: str, wire: bytes) -> 
         answer(Origin("local", "local"), "t3"),
     ]
     sent = asyncio.run(Batch(answers, StreamConfig(), EntryPacker("w")).commit(cast("Link", Wire())))
+    assert [each.server for each in answers] == ["it"] * 3
     keys = [b"embedding_tasks", b"embedding_results", b"embedding:written:c1", "embedding_results:ä".encode()]
     assert sent[:7] == [b"EVALSHA", b"sha", b"4", *keys]
     assert sent[7:11] == [b"embedding_workers", b"0", b"1", b"3600"]
