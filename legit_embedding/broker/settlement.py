@@ -6,10 +6,9 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import ResponseError
 
 from legit_embedding.redis_io.server_id import UNKNOWN, identify
 from legit_embedding.wire.result import Written
@@ -21,17 +20,13 @@ if TYPE_CHECKING:
     from kombu.transport.redis import Channel
     from redis.connection import AbstractConnection
 
-SETTLE, UNSETTLED = (
-    files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("settle.lua", "unsettled.lua")
-)
-
 MOVING_S = 120.0
-"""How long after the broker's move to another server an answer at the earlier one does not count, in seconds. Sentinel
-makes a replica of a former master within some ten seconds; Celery gives up storing a result after twenty. A message is
-remembered as settled for as long."""
+"""The time after the broker's move to another server for which an answer at the earlier one does not count, and for
+which a message is remembered as settled, in seconds. Sentinel makes a replica of a former master within some ten
+seconds; Celery gives up storing a result after twenty."""
 
 MOST_REMEMBERED = 16_384
-"""How many settled messages are remembered for that long."""
+"""The most settled messages that are remembered."""
 
 _ANSWERED_AT = "answered_at"
 
@@ -85,6 +80,8 @@ class Settlement:
         self._left: dict[str, float] = {}
         """The servers to which they led before, and when that was over."""
         self._settled = Recent(MOVING_S, MOST_REMEMBERED)
+        self._forgotten: set[str] = set()
+        """The tags of messages of which the server does not know that they are settled."""
 
     def begin(self, channel: Channel) -> int:
         """Learn to which server the broker's connections lead; called for each new channel.
@@ -96,8 +93,8 @@ class Settlement:
             RedisError: the broker is unavailable, or refuses.
         """
         with _acquired(channel) as connection:
-            tags = self._forgotten(channel, connection)
-        return _put_back(channel, tags)
+            self._look(channel, connection)
+        return self._put_back(channel, set())
 
     def settle(self, channel: Channel, done: Sequence[Done]) -> int:
         """Settle these messages; doing it twice has no further effect.
@@ -115,51 +112,60 @@ class Settlement:
         if not finished:
             return 0
         try:
-            tags = self._settle(channel, finished)
+            elsewhere = self._settle(channel, finished)
         except channel.connection_errors:
             # An idle connection may have been lost long ago.
             channel.pool.disconnect(inuse_connections=False)
-            tags = self._settle(channel, finished)
-        return _put_back(channel, tags)
+            elsewhere = self._settle(channel, finished)
+        return self._put_back(channel, elsewhere)
 
-    def _settle(self, channel: Channel, done: Sequence[Done]) -> list[str]:
-        """Settle over one session of one connection; returns the tags of what must be put back."""
+    def _settle(self, channel: Channel, done: Sequence[Done]) -> set[str]:
+        """Settle over one session of one connection; returns the tags of those with answers elsewhere."""
         with _acquired(channel) as connection:
-            forgotten = self._forgotten(channel, connection)
+            self._look(channel, connection)
             elsewhere = self._elsewhere(done)
             if elsewhere:
                 # It may be this connection that leads to the earlier server.
                 channel.pool.disconnect(inuse_connections=False)
                 connection.disconnect()
                 connection.connect()
-                forgotten += self._forgotten(channel, connection)
+                self._look(channel, connection)
                 elsewhere = self._elsewhere(done)
             tags = [each.tag for each in done if each.tag not in elsewhere]
             if tags:
-                _run(connection, SETTLE, _keys(channel, channel.unacked_index_key, channel.unacked_key), tags)
+                removals = (
+                    ("ZREM", _key(channel, channel.unacked_index_key)),
+                    ("HDEL", _key(channel, channel.unacked_key)),
+                )
+                _send(connection, ("MULTI",), *((*removal, *tags) for removal in removals), ("EXEC",))
         self._settled.add([each.tag for each in done if each.servers and each.tag not in elsewhere])
-        return [*forgotten, *elsewhere]
+        return elsewhere
 
     def _elsewhere(self, done: Sequence[Done]) -> set[str]:
         until = time.monotonic() - MOVING_S
         left = {server for server, at in self._left.items() if at > until}
         return {each.tag for each in done if each.servers & left} if left else set()
 
-    def _forgotten(self, channel: Channel, connection: AbstractConnection) -> list[str]:
-        """The tags of messages that were settled, and of which the server of a connection does not know it."""
+    def _look(self, channel: Channel, connection: AbstractConnection) -> None:
+        """Look to which server a connection leads, and what a new one has not heard of."""
         server = identify(connection)
         if server in {UNKNOWN, self._server}:
-            return []
-        is_new = server not in self._left
+            return
+        if server not in self._left and (tags := self._settled.all()):
+            unacked = _key(channel, channel.unacked_key)
+            are_held = _send(connection, *(("HEXISTS", unacked, tag) for tag in tags))
+            self._forgotten.update(tag for tag, is_held in zip(tags, are_held, strict=True) if is_held)
         if self._server != UNKNOWN:
             self._left[self._server] = time.monotonic()
         self._left.pop(server, None)
         self._server = server
-        tags = self._settled.take() if is_new else []
-        if not tags:
-            return []
-        found = _run(connection, UNSETTLED, _keys(channel, channel.unacked_key), tags)
-        return [bytes_to_str(tag) for tag in found]
+
+    def _put_back(self, channel: Channel, elsewhere: set[str]) -> int:
+        tags = self._forgotten | elsewhere
+        for tag in tags:
+            channel.qos.restore_by_tag(tag)  # has no effect where no worker has it
+        self._forgotten.clear()
+        return len(tags)
 
 
 class Recent:
@@ -184,12 +190,9 @@ class Recent:
         while self._tags and (self._count > self._most or self._tags[0][0] < now - self._seconds):
             self._count -= len(self._tags.popleft()[1])
 
-    def take(self) -> list[str]:
-        """Return them all, and forget them."""
-        tags = [tag for _, together in self._tags for tag in together]
-        self._tags.clear()
-        self._count = 0
-        return tags
+    def all(self) -> list[str]:
+        """Return them, the oldest first."""
+        return [tag for _, together in self._tags for tag in together]
 
 
 @contextmanager
@@ -202,17 +205,27 @@ def _acquired(channel: Channel) -> Iterator[Any]:
         pool.release(connection)
 
 
-def _run(connection: AbstractConnection, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:  # noqa: ANN401
-    """Run a script over this very session: what connects anew, as a health check may, may lead to another server."""
-    connection.send_command("EVAL", script, len(keys), *keys, *arguments, check_health=False)
-    return connection.read_response()
+def _send(connection: AbstractConnection, *commands: tuple[str, ...]) -> list[Any]:
+    """Send commands over this very session: what connects anew, as a health check may, may lead to another server.
+
+    Raises:
+        RedisError: the connection is lost, or one of them is refused.
+    """
+    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    replies = [_reply(connection) for _ in commands]
+    for reply in replies:
+        for each in reply if isinstance(reply, list) else [reply]:  # of what EXEC has executed
+            if isinstance(each, ResponseError):
+                raise each
+    return replies
 
 
-def _keys(channel: Channel, *names: str) -> list[str]:
-    return [f"{channel.global_keyprefix}{name}" for name in names]
+def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - a reply is what the command makes it
+    try:
+        return connection.read_response()
+    except ResponseError as refusal:
+        return refusal
 
 
-def _put_back(channel: Channel, tags: Sequence[str]) -> int:
-    for tag in tags:
-        channel.qos.restore_by_tag(tag)  # has no effect where no worker has it
-    return len(tags)
+def _key(channel: Channel, name: str) -> str:
+    return f"{channel.global_keyprefix}{name}"

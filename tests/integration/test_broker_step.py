@@ -225,6 +225,18 @@ def test_a_message_that_only_waited_is_put_back(consumer, client, send):
     assert client.hlen("unacked") == 0
 
 
+def test_what_is_settled_in_vain_is_settled_later(consumer, client, send, caplog):
+    send("a")
+    (message,) = consumer.take()
+    client.rename("unacked", "moved")
+    client.set("unacked", "no hash")
+    consumer.settle(message)
+    assert "WRONGTYPE" in caplog.text
+    client.rename("moved", "unacked")
+    consumer.step.settle_done()
+    assert client.hlen("unacked") == client.zcard("unacked_index") == 0
+
+
 def test_at_shutdown_kombu_puts_everything_back(consumer, client, send):
     send("a", "b")
     consumer.in_progress = consumer.take(2)
