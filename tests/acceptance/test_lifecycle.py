@@ -192,6 +192,8 @@ def test_autoscaling(make_worker, redis_url):
     with make_worker(args=("--autoscale=6,2",)) as worker:
         worker.wait_ready()
         client = Client(redis_url)
+        # A worker subscribes to commands a moment after it says that it is ready, and none is kept for it.
+        wait_for(lambda: client.app.control.ping(timeout=1), 30, "the worker to hear commands")
         (stats,) = client.app.control.inspect(timeout=10, limit=1).stats().values()
         assert (stats["autoscaler"]["min"], stats["autoscaler"]["max"]) == (2, 6)
         assert client.text("x").get(timeout=20)["status"] == "ok"
