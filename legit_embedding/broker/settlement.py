@@ -14,7 +14,7 @@ from legit_embedding.redis_io.server_id import UNKNOWN, identify
 from legit_embedding.wire.result import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kombu.message import Message
     from kombu.transport.redis import Channel
@@ -72,9 +72,13 @@ class Settlement:
     at the earlier one, which would be lost if they were settled here; and those settled at the earlier one of which
     the later one does not know it, which would come back after the visibility timeout only. If the later one has the
     answer after all, its record keeps it from being given twice.
+
+    Args:
+        moved: called when the broker's connections have come to lead to another server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, moved: Callable[[], None]) -> None:
+        self._moved = moved
         self._server = UNKNOWN
         """The server to which the broker's connections led last."""
         self._left: dict[str, float] = {}
@@ -155,10 +159,11 @@ class Settlement:
             unacked = _key(channel, channel.unacked_key)
             are_held = _send(connection, *(("HEXISTS", unacked, tag) for tag in tags))
             self._forgotten.update(tag for tag, is_held in zip(tags, are_held, strict=True) if is_held)
-        if self._server != UNKNOWN:
-            self._left[self._server] = time.monotonic()
+        before, self._server = self._server, server
         self._left.pop(server, None)
-        self._server = server
+        if before != UNKNOWN:
+            self._left[before] = time.monotonic()
+            self._moved()
 
     def _put_back(self, channel: Channel, elsewhere: set[str]) -> int:
         tags = self._forgotten | elsewhere

@@ -57,7 +57,7 @@ class BrokerStep(bootsteps.StartStopStep):
         self._channel: redis_transport.Channel | None = None
         self._left: set[str] = set()
         self._done: deque[Done] = deque()
-        self._settlement = Settlement()
+        self._settlement = Settlement(self._moved)
         self._is_settling_soon = False
         self._fits = not (lacking := missing())
         if lacking:
@@ -167,12 +167,17 @@ class BrokerStep(bootsteps.StartStopStep):
             self._consumer.hub.call_later(delay_s, self.settle_done)
 
     @staticmethod
-    def _tell_put_back(count: int) -> None:
-        if not count:
-            return
-        log.warning("%d messages are put back: their answers are unknown to the server that is the broker now", count)
+    def _moved() -> None:
+        """Let answers follow the broker, where both are one server: idle connections to the former one may stand."""
         if process.is_running():
             process.current().writer.leave_server()
+
+    @staticmethod
+    def _tell_put_back(count: int) -> None:
+        if count:
+            log.warning(
+                "%d messages are put back: their answers are unknown to the server that is the broker now", count
+            )
 
     def _failed(self, error: Exception) -> None:
         """Delay reconnecting after the server has refused a command."""
@@ -205,7 +210,8 @@ class BrokerStep(bootsteps.StartStopStep):
         except channel.connection_errors as error:
             # Nothing is lost: settling a message twice has no further effect.
             self._done.extendleft(reversed(done))
-            self._try_again(self._backoff.delay(1))
+            self._refused += 1
+            self._try_again(self._backoff.delay(self._refused))
             log.debug("%d messages are settled over the next connection: %s", len(done), error)
             return
         except channel.ResponseError as error:

@@ -42,7 +42,12 @@ class Consumer:
         self.taken = []
         self.in_progress = []
         self.step = BrokerStep(self)
+        self.moves = 0
+        self.step._settlement._moved = self._moved
         self.connect()
+
+    def _moved(self):
+        self.moves += 1
 
     def create_task_handler(self):
         raise AssertionError("the messages go to `taken`")

@@ -115,6 +115,7 @@ def test_a_message_is_put_back_where_its_answer_is_unknown(split, caplog):
     split.consumer.settle(split.message)
     assert not split.is_settled()
     assert "1 messages are put back" in caplog.text
+    assert split.consumer.moves == 1
 
 
 def test_a_message_with_answers_at_both_is_put_back(split):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import pytest
 import redis
 
+from legit_embedding.config import StreamConfig
+from legit_embedding.dead_letter.messages import DeadMessages
 from legit_embedding.redis_io.address import RedisAddress
 from legit_embedding.redis_io.client import make_client
 from legit_embedding.redis_io.connection import Link
 from legit_embedding.redis_io.server_id import UNKNOWN, greet, identify, server_of
+from tests.integration.test_sink import Settled, make_writer, result
 from tests.proxy import Proxy
 from tests.servers import Server
+from tests.told import put
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -101,3 +107,35 @@ def test_a_link(server, without_info, tmp_path):
 
     with Server("valkey", tmp_path / "other") as other, Proxy(server.url) as address:
         asyncio.run(main())
+
+
+def test_an_answer_knows_its_server(server, tmp_path):
+    def ask():
+        settled = Settled()
+        put(writer, result("1"), settled)
+        return settled.wait(1)[0].server
+
+    with (
+        Server("valkey", tmp_path / "other") as other,
+        Proxy(server.url) as address,
+        closing(make_writer(address.url)) as writer,
+    ):
+        assert ask() == server.run_id
+        address._port = other.port
+        assert ask() == server.run_id, "the old connection stands"
+        writer.leave_server()
+        wait_for(lambda: ask() == other.run_id, 20, "an answer at the other server")
+
+
+def test_an_answer_in_the_dead_letter_knows_its_server(server):
+    with server.client() as client, closing(make_writer(server.url)) as writer:
+        client.set(StreamConfig().results, "not a stream")
+        settled = Settled()
+        put(writer, result("1"), settled)
+        (written,) = settled.wait(1)
+        assert (written.stream, written.server) == (StreamConfig().dead_letter, server.run_id)
+
+
+def test_a_malformed_message_is_kept_by_a_known_server(server):
+    dead = DeadMessages(RedisAddress.of(server.url), "dead")
+    assert dead.keep("queue", "{", "it is no JSON", "") == dead.keep("queue", "{", "it is no JSON", "") == server.run_id
