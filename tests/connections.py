@@ -39,9 +39,13 @@ class Connections:
 
     async def end(self, server: asyncio.Server) -> None:
         """Accept no more, and break off every connection."""
-        server.close()
-        # A task of the event loop's own may be accepting one; cancelled, it would leave that open.
+        loop = asyncio.get_running_loop()
+        for listening in server.sockets:
+            loop.remove_reader(listening.fileno())
+        # A task of the event loop's own may be accepting one; cancelled, or after the server is closed, it would leave
+        # that open.
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await self.cut()
             await asyncio.wait(others)
+        server.close()
         await asyncio.sleep(0)  # an aborted connection is closed in the next turn

@@ -28,7 +28,11 @@ seconds; Celery gives up storing a result after twenty."""
 MOST_REMEMBERED = 16_384
 """The most settled messages that are remembered."""
 
+TOGETHER_S = 1.0
+"""Messages settled within this time are forgotten together, in seconds."""
+
 _ANSWERED_AT = "answered_at"
+_END = b"\0"
 
 
 def note_answers(message: Message, outcomes: Iterable[object]) -> None:
@@ -142,7 +146,8 @@ class Settlement:
                     ("HDEL", _key(channel, channel.unacked_key)),
                 )
                 _send(connection, ("MULTI",), *((*removal, *tags) for removal in removals), ("EXEC",))
-        self._settled.add([each.tag for each in done if each.servers and each.tag not in elsewhere])
+        if answered := [each.tag for each in done if each.servers and each.tag not in elsewhere]:
+            self._settled.add(answered)
         return elsewhere
 
     def _elsewhere(self, done: Sequence[Done]) -> set[str]:
@@ -174,30 +179,35 @@ class Settlement:
 
 
 class Recent:
-    """Delivery tags of the last while.
+    """Delivery tags of the last while, in 37 bytes each.
 
     Args:
         seconds: for how long they are remembered.
-        most: how many of them are remembered.
+        most: how many of them are remembered; more are kept if they come within `TOGETHER_S`.
     """
 
     def __init__(self, seconds: float, most: int) -> None:
         self._seconds, self._most = seconds, most
-        self._tags: deque[tuple[float, list[str]]] = deque()
-        self._count = 0
+        self._texts: deque[tuple[float, bytearray]] = deque()
+        """The tags of a second each, with when it began; every tag ends with `_END`."""
+        self._counts: deque[int] = deque()
 
-    def add(self, tags: list[str]) -> None:
+    def add(self, tags: Sequence[str]) -> None:
         """Remember these, and forget the oldest."""
         now = time.monotonic()
-        if tags:
-            self._tags.append((now, tags))
-            self._count += len(tags)
-        while self._tags and (self._count > self._most or self._tags[0][0] < now - self._seconds):
-            self._count -= len(self._tags.popleft()[1])
+        if not self._texts or now - self._texts[-1][0] >= TOGETHER_S:
+            self._texts.append((now, bytearray()))
+            self._counts.append(0)
+        self._texts[-1][1].extend(b"".join(tag.encode("utf-8", "surrogatepass") + _END for tag in tags))
+        self._counts[-1] += len(tags)
+        while len(self._texts) > 1 and (sum(self._counts) > self._most or self._texts[0][0] < now - self._seconds):
+            self._texts.popleft()
+            self._counts.popleft()
 
     def all(self) -> list[str]:
         """Return them, the oldest first."""
-        return [tag for _, together in self._tags for tag in together]
+        texts = (bytes(text).decode("utf-8", "surrogatepass") for _, text in self._texts)
+        return [tag for text in texts for tag in text.split(_END.decode())[:-1]]
 
 
 @contextmanager
